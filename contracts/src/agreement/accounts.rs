@@ -1,0 +1,413 @@
+//! One double-entry engine for three units: escrow, privacy budget and quota are the same code.
+//!
+//! Semantics are TigerBeetle's: a transfer posts at once or is held (pending); what is held is posted once, in full or in part
+//! (the rest is released), or voided, or times out; linked transfers happen all or not at all. Integers and checked arithmetic only.
+
+use super::party::PartyId;
+use crate::ledger::canonical::INTEGER_MAX;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What an account counts. Units never mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Money, in whole credits.
+    Credits,
+    /// Privacy budget of one data set, in millionths of epsilon.
+    MicroEpsilon,
+    /// Machine time, in seconds.
+    ComputeSeconds,
+}
+
+/// The name of an account.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct AccountId(String);
+
+impl AccountId {
+    /// A party's credits; guarded.
+    #[must_use]
+    pub fn credits(party: &PartyId) -> Self {
+        Self(format!("credits/{party}"))
+    }
+
+    /// What is left of a resource's budget; guarded. `resource` is a data set (`owner/name`) or a compute offer.
+    #[must_use]
+    pub fn budget(unit: Unit, resource: &str) -> Self {
+        Self(format!("{}/{resource}", unit_word(unit)))
+    }
+
+    /// What is used of a resource's budget.
+    #[must_use]
+    pub fn used(unit: Unit, resource: &str) -> Self {
+        Self(format!("{}/{resource}/used", unit_word(unit)))
+    }
+
+    /// The world outside: where deposits come from and payouts go; not guarded.
+    #[must_use]
+    pub fn outside(unit: Unit) -> Self {
+        Self(format!("{}//outside", unit_word(unit)))
+    }
+}
+
+fn unit_word(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Credits => "credits",
+        Unit::MicroEpsilon => "epsilon",
+        Unit::ComputeSeconds => "compute",
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a transfer: the payload hash of the action behind it and a number.
+pub type TransferId = String;
+
+/// One account's four sums. What may be spent is `credits_posted - debits_posted - debits_pending`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// What it counts.
+    pub unit: Unit,
+    /// Whether debits, held ones included, may never exceed posted credits.
+    pub guarded: bool,
+    /// Held, going out.
+    pub debits_pending: u64,
+    /// Gone out.
+    pub debits_posted: u64,
+    /// Held, coming in.
+    pub credits_pending: u64,
+    /// Come in.
+    pub credits_posted: u64,
+}
+
+impl Account {
+    fn empty(unit: Unit, guarded: bool) -> Self {
+        Self { unit, guarded, debits_pending: 0, debits_posted: 0, credits_pending: 0, credits_posted: 0 }
+    }
+
+    /// What may be spent now; 0 for an account that is not guarded.
+    #[must_use]
+    pub fn available(&self) -> u64 {
+        self.credits_posted.saturating_sub(self.debits_posted).saturating_sub(self.debits_pending)
+    }
+}
+
+/// A held transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pending {
+    /// From.
+    pub debit: AccountId,
+    /// To.
+    pub credit: AccountId,
+    /// How much is held.
+    pub amount: u64,
+    /// From this sequenced time on the hold is void, Unix milliseconds.
+    pub timeout_ms: Option<u64>,
+}
+
+/// How a held transfer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// This much was posted, the rest released.
+    Posted(u64),
+    /// All released.
+    Voided,
+    /// All released, by time.
+    TimedOut,
+}
+
+/// One movement; a list of them is linked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transfer {
+    /// Opens an account with nothing in it; one that exists stays as it is.
+    Open {
+        /// Its name.
+        id: AccountId,
+        /// What it counts.
+        unit: Unit,
+        /// Whether it may never be overdrawn.
+        guarded: bool,
+    },
+    /// Moves an amount now.
+    Post {
+        /// From.
+        debit: AccountId,
+        /// To.
+        credit: AccountId,
+        /// How much, positive.
+        amount: u64,
+    },
+    /// Holds an amount.
+    Hold {
+        /// Name for the later post or void.
+        id: TransferId,
+        /// What is held.
+        pending: Pending,
+    },
+    /// Posts a hold, in full or in part; the rest is released.
+    PostHeld {
+        /// The hold.
+        id: TransferId,
+        /// How much, positive, at most what is held.
+        amount: u64,
+    },
+    /// Releases a hold.
+    Void {
+        /// The hold.
+        id: TransferId,
+    },
+}
+
+/// Why a list of transfers is refused. Nothing of it happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// No such account.
+    #[error("there is no account {0}")]
+    NoAccount(AccountId),
+    /// Two accounts of different units, or twice the same.
+    #[error("a transfer needs two different accounts of one unit, not {0} and {1}")]
+    Mismatch(AccountId, AccountId),
+    /// Nothing to move.
+    #[error("an amount must be positive")]
+    Zero,
+    /// The account does not hold that much.
+    #[error("{account} holds {available}, {amount} is needed")]
+    Overdrawn {
+        /// Which account.
+        account: AccountId,
+        /// What may be spent.
+        available: u64,
+        /// What was asked.
+        amount: u64,
+    },
+    /// A sum beyond 2^53.
+    #[error("a sum on {0} would pass 2^53")]
+    Overflow(AccountId),
+    /// A hold with a name that is taken.
+    #[error("a hold named {0} exists already")]
+    HoldExists(TransferId),
+    /// No such hold.
+    #[error("there is no hold named {0}")]
+    NoHold(TransferId),
+    /// A hold that has ended.
+    #[error("the hold {0} has ended already ({1:?})")]
+    Resolved(TransferId, Resolution),
+    /// More than is held.
+    #[error("{held} is held, {amount} cannot be posted from it")]
+    MoreThanHeld {
+        /// What is held.
+        held: u64,
+        /// What was asked.
+        amount: u64,
+    },
+}
+
+/// Every account, every hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Accounts {
+    accounts: BTreeMap<AccountId, Account>,
+    pending: BTreeMap<TransferId, Pending>,
+    timeouts: BTreeSet<(u64, TransferId)>,
+    resolved: BTreeMap<TransferId, Resolution>,
+}
+
+/// A checked list of transfers: the values that accounts and holds will have. Made by [`Accounts::plan`] only.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    accounts: BTreeMap<AccountId, Account>,
+    held: BTreeMap<TransferId, Pending>,
+    ended: BTreeMap<TransferId, Resolution>,
+}
+
+impl Accounts {
+    /// An account by name.
+    #[must_use]
+    pub fn get(&self, id: &AccountId) -> Option<&Account> {
+        self.accounts.get(id)
+    }
+
+    /// All accounts, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&AccountId, &Account)> {
+        self.accounts.iter()
+    }
+
+    /// What a party may spend, in credits.
+    #[must_use]
+    pub fn credits(&self, party: &PartyId) -> u64 {
+        self.get(&AccountId::credits(party)).map_or(0, Account::available)
+    }
+
+    /// A hold that has not ended.
+    #[must_use]
+    pub fn pending(&self, id: &str) -> Option<&Pending> {
+        self.pending.get(id)
+    }
+
+    /// How a hold ended, if it did.
+    #[must_use]
+    pub fn resolution(&self, id: &str) -> Option<Resolution> {
+        self.resolved.get(id).copied()
+    }
+
+    /// Opens an account with nothing in it; one that exists stays as it is.
+    pub fn open(&mut self, id: AccountId, unit: Unit, guarded: bool) {
+        self.accounts.entry(id).or_insert(Account::empty(unit, guarded));
+    }
+
+    /// Checks linked transfers at a sequenced time: all of them can happen, in this order, or the first reason why not. Holds that
+    /// are due by then time out first.
+    ///
+    /// # Errors
+    /// [`AccountError`]; nothing changes either way.
+    pub fn plan(&self, now_ms: u64, transfers: &[Transfer]) -> Result<Plan, AccountError> {
+        let mut plan = Plan::default();
+        for (due_ms, id) in &self.timeouts {
+            if *due_ms > now_ms {
+                break;
+            }
+            plan.end(self, id, 0, Resolution::TimedOut)?;
+        }
+        for transfer in transfers {
+            match transfer {
+                Transfer::Open { id, unit, guarded } => {
+                    if !self.accounts.contains_key(id) {
+                        plan.accounts.entry(id.clone()).or_insert(Account::empty(*unit, *guarded));
+                    }
+                }
+                Transfer::Post { debit, credit, amount } => plan.post(self, debit, credit, *amount)?,
+                Transfer::Hold { id, pending } => plan.hold(self, id, pending)?,
+                Transfer::PostHeld { amount: 0, .. } => return Err(AccountError::Zero),
+                Transfer::PostHeld { id, amount } => plan.end(self, id, *amount, Resolution::Posted(*amount))?,
+                Transfer::Void { id } => plan.end(self, id, 0, Resolution::Voided)?,
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Makes a plan happen. It must have been made from this very state.
+    pub fn commit(&mut self, plan: Plan) {
+        self.accounts.extend(plan.accounts);
+        for (id, pending) in plan.held {
+            if let Some(timeout_ms) = pending.timeout_ms {
+                self.timeouts.insert((timeout_ms, id.clone()));
+            }
+            self.pending.insert(id, pending);
+        }
+        for (id, resolution) in plan.ended {
+            if let Some(timeout_ms) = self.pending.remove(&id).and_then(|p| p.timeout_ms) {
+                self.timeouts.remove(&(timeout_ms, id.clone()));
+            }
+            self.resolved.insert(id, resolution);
+        }
+    }
+
+    /// Whether debits equal credits in every unit, posted and pending, and no guarded account is overdrawn.
+    ///
+    /// # Errors
+    /// The first account, or the unit's outside account, where it does not hold.
+    pub fn verify_balanced(&self) -> Result<(), AccountId> {
+        for unit in [Unit::Credits, Unit::MicroEpsilon, Unit::ComputeSeconds] {
+            let of = |f: fn(&Account) -> u64| -> u128 {
+                self.accounts.values().filter(|a| a.unit == unit).map(|a| u128::from(f(a))).sum()
+            };
+            let balanced = of(|a| a.debits_posted) == of(|a| a.credits_posted)
+                && of(|a| a.debits_pending) == of(|a| a.credits_pending);
+            if !balanced {
+                return Err(AccountId::outside(unit));
+            }
+        }
+        let over = |a: &Account| a.guarded && u128::from(a.debits_posted) + u128::from(a.debits_pending) > u128::from(a.credits_posted);
+        self.accounts.iter().find(|(_, a)| over(a)).map_or(Ok(()), |(id, _)| Err(id.clone()))
+    }
+}
+
+impl Plan {
+    fn account<'a>(&'a mut self, base: &Accounts, id: &AccountId) -> Result<&'a mut Account, AccountError> {
+        if !self.accounts.contains_key(id) {
+            let account = base.accounts.get(id).ok_or_else(|| AccountError::NoAccount(id.clone()))?;
+            self.accounts.insert(id.clone(), account.clone());
+        }
+        self.accounts.get_mut(id).ok_or_else(|| AccountError::NoAccount(id.clone()))
+    }
+
+    fn pair(&mut self, base: &Accounts, debit: &AccountId, credit: &AccountId, amount: u64) -> Result<(), AccountError> {
+        if amount == 0 {
+            return Err(AccountError::Zero);
+        }
+        let unit = self.account(base, debit)?.unit;
+        if debit == credit || self.account(base, credit)?.unit != unit {
+            return Err(AccountError::Mismatch(debit.clone(), credit.clone()));
+        }
+        let from = self.account(base, debit)?;
+        if from.guarded && from.available() < amount {
+            return Err(AccountError::Overdrawn { account: debit.clone(), available: from.available(), amount });
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, base: &Accounts, debit: &AccountId, credit: &AccountId, amount: u64) -> Result<(), AccountError> {
+        self.pair(base, debit, credit, amount)?;
+        add(&mut self.account(base, debit)?.debits_posted, amount, debit)?;
+        add(&mut self.account(base, credit)?.credits_posted, amount, credit)
+    }
+
+    fn hold(&mut self, base: &Accounts, id: &TransferId, p: &Pending) -> Result<(), AccountError> {
+        let taken = base.pending.contains_key(id) || base.resolved.contains_key(id);
+        if taken || self.held.contains_key(id) || self.ended.contains_key(id) {
+            return Err(AccountError::HoldExists(id.clone()));
+        }
+        self.pair(base, &p.debit, &p.credit, p.amount)?;
+        add(&mut self.account(base, &p.debit)?.debits_pending, p.amount, &p.debit)?;
+        add(&mut self.account(base, &p.credit)?.credits_pending, p.amount, &p.credit)?;
+        self.held.insert(id.clone(), p.clone());
+        Ok(())
+    }
+
+    fn end(&mut self, base: &Accounts, id: &TransferId, amount: u64, how: Resolution) -> Result<(), AccountError> {
+        if let Some(earlier) = self.ended.get(id).or_else(|| base.resolved.get(id)) {
+            return Err(AccountError::Resolved(id.clone(), *earlier));
+        }
+        let held = self.held.get(id).or_else(|| base.pending.get(id));
+        let p = held.cloned().ok_or_else(|| AccountError::NoHold(id.clone()))?;
+        if amount > p.amount {
+            return Err(AccountError::MoreThanHeld { held: p.amount, amount });
+        }
+        let from = self.account(base, &p.debit)?;
+        sub(&mut from.debits_pending, p.amount, &p.debit)?;
+        add(&mut from.debits_posted, amount, &p.debit)?;
+        let to = self.account(base, &p.credit)?;
+        sub(&mut to.credits_pending, p.amount, &p.credit)?;
+        add(&mut to.credits_posted, amount, &p.credit)?;
+        self.ended.insert(id.clone(), how);
+        Ok(())
+    }
+}
+
+fn add(sum: &mut u64, amount: u64, id: &AccountId) -> Result<(), AccountError> {
+    let new = sum.checked_add(amount).filter(|n| *n <= INTEGER_MAX);
+    *sum = new.ok_or_else(|| AccountError::Overflow(id.clone()))?;
+    Ok(())
+}
+
+fn sub(sum: &mut u64, amount: u64, id: &AccountId) -> Result<(), AccountError> {
+    *sum = sum.checked_sub(amount).ok_or_else(|| AccountError::Overflow(id.clone()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "accounts_tests.rs"]
+mod tests;

@@ -1,0 +1,413 @@
+//! The replay of the whole ledger: every entry in order gives parties, offers, contracts, accounts. Anyone who replays the same
+//! entries has the same state, byte for byte.
+//!
+//! A step is first turned into a list of [`Change`]s, which checks everything and changes nothing; only then is the list applied,
+//! which cannot fail. Time is an entry's own sequenced time, never a clock. The steps are in `steps_network.rs`,
+//! `steps_offers.rs`, `steps_agree.rs`, `steps_execute.rs`, `steps_end.rs` and `steps_money.rs`.
+
+use super::accounts::{AccountId, Accounts, Plan, Unit};
+use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer};
+use super::contract::Contract;
+use super::error::{Reason, StepError};
+use super::hash::{ContractId, Hash32};
+use super::party::{Party, PartyId, PartyKeys, Role};
+use super::step::Step;
+use crate::ledger::Replay;
+use crate::ledger::canonical::{self, CanonicalError};
+use crate::ledger::entry::{Entry, Envelope, origin_hash};
+use crate::ledger::key::PublicKey;
+use crate::ledger::note::{KeyType, VerifierKey};
+use crate::ledger::policy;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Everything the ledger says. Grows with the ledger; may be lost and rebuilt from it at any time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct State {
+    pub(super) origin: String,
+    pub(super) network: Hash32,
+    pub(super) next_index: u64,
+    pub(super) now_ms: u64,
+    pub(super) seen: BTreeMap<Hash32, u64>,
+    pub(super) coordinator: Option<PartyId>,
+    pub(super) log_key: Option<PublicKey>,
+    pub(super) policy: Option<PolicyRecord>,
+    pub(super) frozen: bool,
+    pub(super) parties: BTreeMap<PartyId, Party>,
+    pub(super) signers: BTreeMap<String, Signer>,
+    pub(super) tls: BTreeMap<PublicKey, PartyId>,
+    pub(super) invites: BTreeSet<Hash32>,
+    pub(super) receipts: BTreeSet<Hash32>,
+    pub(super) datasets: BTreeMap<String, Dataset>,
+    pub(super) algorithms: BTreeMap<Hash32, AlgorithmRecord>,
+    pub(super) computes: BTreeMap<Hash32, ComputeRecord>,
+    pub(super) contracts: BTreeMap<ContractId, Arc<Contract>>,
+    pub(super) open: BTreeSet<ContractId>,
+    pub(super) budgets: BTreeMap<String, BudgetRecord>,
+    pub(super) accounts: Accounts,
+}
+
+/// A party key in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Signer {
+    pub(super) party: PartyId,
+    pub(super) key: PublicKey,
+}
+
+/// Who cosigns, from a PolicyChange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyRecord {
+    /// The validators, sorted.
+    pub validators: Vec<PartyId>,
+    /// How many of them make a checkpoint final.
+    pub quorum: u32,
+    /// Index of the entry.
+    pub since_index: u64,
+}
+
+/// An offered data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dataset {
+    /// The hospital.
+    pub owner: PartyId,
+    /// Payload hash of the offer.
+    pub payload: Hash32,
+    /// Index of the entry.
+    pub index: u64,
+    /// The offer.
+    pub offer: DatasetOffer,
+}
+
+/// Offered code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlgorithmRecord {
+    /// Who offers it.
+    pub provider: PartyId,
+    /// The offer.
+    pub offer: AlgorithmOffer,
+}
+
+/// Offered machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ComputeRecord {
+    /// Who offers them.
+    pub provider: PartyId,
+    /// The offer.
+    pub offer: ComputeOffer,
+}
+
+/// A data set's privacy budget.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BudgetRecord {
+    /// The hospital.
+    pub owner: PartyId,
+    /// What was declared.
+    pub genesis: BudgetGenesis,
+}
+
+/// One thing that an entry changes. Making one is the check, applying one cannot fail.
+#[derive(Debug)]
+pub(super) enum Change {
+    Coordinator(PartyId, PublicKey),
+    Party(Box<Party>),
+    Invite(Hash32),
+    Receipt(Hash32),
+    Policy(PolicyRecord),
+    Frozen(bool),
+    Dataset(Box<Dataset>),
+    DatasetGone(String),
+    Algorithm(Hash32, AlgorithmRecord),
+    AlgorithmGone(Hash32),
+    Compute(Hash32, ComputeRecord),
+    ComputeGone(Hash32),
+    Budget(String, BudgetRecord),
+    Contract(Box<Contract>),
+    Money(Plan),
+}
+
+impl State {
+    /// The state before the first entry of the log with this origin.
+    #[must_use]
+    pub fn new(origin: &str) -> Self {
+        let network = origin_hash(origin).parse().unwrap_or(Hash32([0; 32]));
+        let mut accounts = Accounts::default();
+        for unit in [Unit::Credits, Unit::MicroEpsilon, Unit::ComputeSeconds] {
+            accounts.open(AccountId::outside(unit), unit, false);
+        }
+        Self {
+            origin: origin.to_owned(),
+            network,
+            next_index: 0,
+            now_ms: 0,
+            seen: BTreeMap::new(),
+            coordinator: None,
+            log_key: None,
+            policy: None,
+            frozen: false,
+            parties: BTreeMap::new(),
+            signers: BTreeMap::new(),
+            tls: BTreeMap::new(),
+            invites: BTreeSet::new(),
+            receipts: BTreeSet::new(),
+            datasets: BTreeMap::new(),
+            algorithms: BTreeMap::new(),
+            computes: BTreeMap::new(),
+            contracts: BTreeMap::new(),
+            open: BTreeSet::new(),
+            budgets: BTreeMap::new(),
+            accounts,
+        }
+    }
+
+    /// Whether an envelope may become the next entry if it is sequenced at `seq_ms`.
+    ///
+    /// # Errors
+    /// [`StepError`]: which step, which contract, why. Nothing changes either way.
+    pub fn check(&self, seq_ms: u64, envelope: &Envelope) -> Result<(), StepError> {
+        // The leaf's hash is not known yet; it decides nothing about whether the step is allowed.
+        self.changes(seq_ms, envelope, Hash32([0; 32])).map(|_| ())
+    }
+
+    /// Applies the entry at `index`, which must be the next.
+    ///
+    /// # Errors
+    /// [`StepError`]; then nothing has changed.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), StepError> {
+        let envelope = entry.envelope();
+        if index != self.next_index {
+            let reason = Reason::Index { got: index, next: self.next_index };
+            return Err(refused(envelope, reason));
+        }
+        let changes = self.changes(entry.seq_ms(), envelope, Hash32(entry.leaf_hash()))?;
+        let timeouts = self.accounts.plan(entry.seq_ms(), &[]).map_err(|e| refused(envelope, e.into()))?;
+        self.accounts.commit(timeouts);
+        changes.into_iter().for_each(|change| self.commit(change));
+        self.seen.insert(Hash32(envelope.payload_hash()), index);
+        self.now_ms = entry.seq_ms();
+        self.next_index = index.saturating_add(1);
+        Ok(())
+    }
+
+    fn changes(&self, seq_ms: u64, envelope: &Envelope, leaf: Hash32) -> Result<Vec<Change>, StepError> {
+        Step::new(self, seq_ms, envelope, leaf).and_then(|step| step.changes()).map_err(|reason| refused(envelope, reason))
+    }
+
+    fn commit(&mut self, change: Change) {
+        match change {
+            Change::Coordinator(party, log_key) => (self.coordinator, self.log_key) = (Some(party), Some(log_key)),
+            Change::Party(party) => self.commit_party(*party),
+            Change::Invite(hash) => _ = self.invites.insert(hash),
+            Change::Receipt(hash) => _ = self.receipts.insert(hash),
+            Change::Policy(policy) => self.policy = Some(policy),
+            Change::Frozen(frozen) => self.frozen = frozen,
+            Change::Dataset(d) => _ = self.datasets.insert(super::contract::dataset_key(&d.owner, &d.offer.name), *d),
+            Change::DatasetGone(key) => _ = self.datasets.remove(&key),
+            Change::Algorithm(id, record) => _ = self.algorithms.insert(id, record),
+            Change::AlgorithmGone(id) => _ = self.algorithms.remove(&id),
+            Change::Compute(id, record) => _ = self.computes.insert(id, record),
+            Change::ComputeGone(id) => _ = self.computes.remove(&id),
+            Change::Budget(key, record) => _ = self.budgets.insert(key, record),
+            Change::Contract(contract) => {
+                if contract.phase.is_terminal() {
+                    self.open.remove(&contract.id);
+                } else {
+                    self.open.insert(contract.id);
+                }
+                self.contracts.insert(contract.id, Arc::new(*contract));
+            }
+            Change::Money(plan) => self.accounts.commit(plan),
+        }
+    }
+
+    fn commit_party(&mut self, party: Party) {
+        self.signers.retain(|_, s| s.party != party.id);
+        self.tls.retain(|_, p| *p != party.id);
+        if let Some(keys) = party.keys() {
+            self.signers.insert(keys.party.keyid(), Signer { party: party.id.clone(), key: keys.party });
+            self.tls.insert(keys.tls, party.id.clone());
+        }
+        self.accounts.open(AccountId::credits(&party.id), Unit::Credits, true);
+        self.parties.insert(party.id.clone(), party);
+    }
+}
+
+/// Questions.
+impl State {
+    /// The log's name.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What every action names as `network`.
+    #[must_use]
+    pub fn network(&self) -> Hash32 {
+        self.network
+    }
+
+    /// Entries applied so far: the index of the next one.
+    #[must_use]
+    pub fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// Sequenced time of the last entry, Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The index under which a payload was recorded first.
+    #[must_use]
+    pub fn seen(&self, payload: &Hash32) -> Option<u64> {
+        self.seen.get(payload).copied()
+    }
+
+    /// Who sequences.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<&PartyId> {
+        self.coordinator.as_ref()
+    }
+
+    /// The key that signs checkpoints.
+    #[must_use]
+    pub fn log_key(&self) -> Option<PublicKey> {
+        self.log_key
+    }
+
+    /// Who cosigns.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyRecord> {
+        self.policy.as_ref()
+    }
+
+    /// Whether the log is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// A party by name.
+    #[must_use]
+    pub fn party(&self, id: &str) -> Option<&Party> {
+        self.parties.get(id)
+    }
+
+    /// All parties, by name.
+    pub fn parties(&self) -> impl Iterator<Item = &Party> {
+        self.parties.values()
+    }
+
+    /// The party whose connections carry this ed25519 key.
+    #[must_use]
+    pub fn party_by_tls_key(&self, key: &[u8; 32]) -> Option<&Party> {
+        let key = PublicKey::from_bytes(key).ok()?;
+        self.tls.get(&key).and_then(|id| self.parties.get(id))
+    }
+
+    /// A party's keys in force now.
+    #[must_use]
+    pub fn keys(&self, party: &str) -> Option<&PartyKeys> {
+        self.party(party).and_then(Party::keys)
+    }
+
+    /// Enrolled admins with keys in force, by name.
+    #[must_use]
+    pub fn admins(&self) -> Vec<PartyId> {
+        let admins = self.parties.values().filter(|p| p.has_role(Role::Admin) && p.keys().is_some());
+        admins.map(|p| p.id.clone()).collect()
+    }
+
+    /// Offered data sets, by `owner/name`.
+    #[must_use]
+    pub fn datasets(&self) -> &BTreeMap<String, Dataset> {
+        &self.datasets
+    }
+
+    /// Offered code, by payload hash of the offer.
+    #[must_use]
+    pub fn algorithms(&self) -> &BTreeMap<Hash32, AlgorithmRecord> {
+        &self.algorithms
+    }
+
+    /// Offered machines, by payload hash of the offer.
+    #[must_use]
+    pub fn computes(&self) -> &BTreeMap<Hash32, ComputeRecord> {
+        &self.computes
+    }
+
+    /// A contract by id.
+    #[must_use]
+    pub fn contract(&self, id: &ContractId) -> Option<&Contract> {
+        self.contracts.get(id).map(AsRef::as_ref)
+    }
+
+    /// All contracts, by id.
+    pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts.values().map(AsRef::as_ref)
+    }
+
+    /// Contracts that have not ended, by id.
+    pub fn open_contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.open.iter().filter_map(|id| self.contract(id))
+    }
+
+    /// Declared privacy budgets, by `owner/name`.
+    #[must_use]
+    pub fn budgets(&self) -> &BTreeMap<String, BudgetRecord> {
+        &self.budgets
+    }
+
+    /// Every account.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// What a party may spend, credits.
+    #[must_use]
+    pub fn credits(&self, party: &PartyId) -> u64 {
+        self.accounts.credits(party)
+    }
+
+    /// The state as canonical JSON: equal states are equal bytes.
+    ///
+    /// # Errors
+    /// None for a state that came from entries.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+        canonical::to_bytes(self)
+    }
+
+    /// The witness policy in the log's own format: the log key, the validators by party name, the quorum.
+    #[must_use]
+    pub fn witness_policy(&self) -> Option<policy::Policy> {
+        let record = self.policy.as_ref()?;
+        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, self.log_key?).ok()?;
+        let of = |id: &PartyId| {
+            let key = self.parties.get(id)?.keys()?.validator?;
+            VerifierKey::new(id.as_str(), KeyType::Cosignature, key).ok()
+        };
+        let witnesses = record.validators.iter().map(of).collect::<Option<Vec<_>>>()?;
+        policy::Policy::k_of_n(&log, &witnesses, usize::try_from(record.quorum).ok()?).ok()
+    }
+}
+
+impl Replay for State {
+    fn check(&self, seq_ms: u64, envelope: &Envelope) -> Result<(), String> {
+        Self::check(self, seq_ms, envelope).map_err(|e| e.to_string())
+    }
+
+    fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), String> {
+        Self::apply(self, index, entry).map_err(|e| e.to_string())
+    }
+
+    fn policy(&self) -> Option<policy::Policy> {
+        self.witness_policy()
+    }
+}
+
+fn refused(envelope: &Envelope, reason: Reason) -> StepError {
+    let action = envelope.action();
+    StepError { kind: action.kind.clone(), contract: action.contract.clone(), reason }
+}

@@ -1,0 +1,210 @@
+//! Who takes part: the first entry, enrolment, keys, the witness policy, freeze and handover.
+
+use super::body::{Founder, Genesis, Handover, KeyRevoke, KeyRotate, PartyEnrol, PolicyChange, quorum};
+use super::error::{Reason, mismatch};
+use super::party::{KeyPeriod, OrgKind, Party, PartyId, PartyKeys, Role};
+use super::state::{Change, PolicyRecord};
+use super::step::Step;
+use std::collections::BTreeSet;
+
+const ADMINS_MAX: usize = 64;
+const VALIDATORS_MAX: usize = 256;
+
+impl Step<'_> {
+    pub(super) fn genesis(&self, body: &Genesis) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        if body.origin != self.state.origin {
+            return mismatch(format!("Genesis is for the origin {:?}, this log is {:?}", body.origin, self.state.origin));
+        }
+        if body.coordinator.party != self.actor || !self.new_key_signed {
+            return Err(Reason::Signers("Genesis is the coordinator's, signed with its party key".into()));
+        }
+        if body.admins.is_empty() || body.admins.len() > ADMINS_MAX {
+            return mismatch(format!("Genesis names 1 to {ADMINS_MAX} admins"));
+        }
+        let mut names = BTreeSet::from([&body.coordinator.party]);
+        if !body.admins.iter().all(|a| names.insert(&a.party)) {
+            return mismatch("a party appears twice in Genesis");
+        }
+        let founders = || body.admins.iter().chain([&body.coordinator]);
+        let mut keys: Vec<[u8; 32]> = founders().flat_map(|f| f.keys.each().map(|(_, k)| k.to_bytes())).collect();
+        keys.push(body.log_key.to_bytes());
+        if keys.iter().collect::<BTreeSet<_>>().len() != keys.len() {
+            return mismatch("a key appears twice in Genesis; each use has its own key");
+        }
+        // The coordinator also joins parts and offers the built-in algorithms.
+        let roles = vec![Role::AlgorithmProvider, Role::ComputeProvider, Role::Integrator, Role::Coordinator];
+        let mut changes = vec![self.founder(&body.coordinator, OrgKind::Coordinator, roles)];
+        changes.extend(body.admins.iter().map(|a| self.founder(a, OrgKind::Team, vec![Role::Admin])));
+        changes.push(Change::Coordinator(body.coordinator.party.clone(), body.log_key));
+        Ok(changes)
+    }
+
+    fn founder(&self, founder: &Founder, kind: OrgKind, roles: Vec<Role>) -> Change {
+        let period =
+            KeyPeriod { from_index: self.index, until_index: None, keys: founder.keys.clone(), sealing: founder.sealing };
+        Change::Party(Box::new(Party { id: founder.party.clone(), kind, roles, periods: vec![period] }))
+    }
+
+    pub(super) fn party_enrol(&self, body: &PartyEnrol) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        if body.party != self.actor || !self.new_key_signed {
+            return Err(Reason::Signers("an enrolment is signed with the new party key, by the party it enrols".into()));
+        }
+        let coordinator = self.state.coordinator.clone().into_iter().collect::<Vec<_>>();
+        if self.signed_of(&coordinator) == 0 {
+            return Err(Reason::Signers("an enrolment is countersigned by the coordinator".into()));
+        }
+        let admins = self.state.admins();
+        self.only_signed_by(&[coordinator, admins.clone()].concat())?;
+        if body.roles.contains(&Role::Admin) && self.signed_of(&admins) == 0 {
+            return Err(Reason::Signers("a new admin is countersigned by an admin".into()));
+        }
+        if body.kind == OrgKind::Coordinator || body.roles.contains(&Role::Coordinator) {
+            return mismatch("a coordinator comes from Genesis or a Handover, not from an enrolment");
+        }
+        if body.roles.is_empty() || !body.roles.is_sorted_by(|a, b| a < b) {
+            return mismatch("roles are at least one, sorted, each once");
+        }
+        if self.state.invites.contains(&body.invite_hash) {
+            return mismatch("this invite was used already; ask for a new one");
+        }
+        let earlier = self.state.parties.get(&body.party);
+        if earlier.is_some_and(|p| p.keys().is_some()) {
+            return mismatch(format!("{} is enrolled already; rotate its keys instead", body.party));
+        }
+        self.check_keys(&body.party, &body.keys)?;
+        let mut periods = earlier.map(|p| p.periods.clone()).unwrap_or_default();
+        periods.push(KeyPeriod { from_index: self.index, until_index: None, keys: body.keys.clone(), sealing: body.sealing });
+        let party = Party { id: body.party.clone(), kind: body.kind, roles: body.roles.clone(), periods };
+        Ok(vec![Change::Party(Box::new(party)), Change::Invite(body.invite_hash)])
+    }
+
+    /// Each use has its own key, and no key belongs, or ever belonged, to somebody else.
+    fn check_keys(&self, party: &PartyId, keys: &PartyKeys) -> Result<(), Reason> {
+        let new: Vec<_> = keys.each().collect();
+        for (i, (name, key)) in new.iter().enumerate() {
+            if new.iter().take(i).any(|(_, k)| k == key) || self.state.log_key == Some(*key) {
+                return mismatch(format!("the {name} key is used for something else as well; make a key for each use"));
+            }
+            let known = |p: &&Party| p.periods.iter().any(|t| t.keys.each().any(|(_, k)| k == *key));
+            if let Some(other) = self.state.parties.values().find(|p| p.id != *party && known(p)) {
+                return mismatch(format!("the {name} key belongs to {}", other.id));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn key_rotate(&self, body: &KeyRotate) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        if !self.new_key_signed && body.keys.party != self.keys_of(&self.actor)?.party {
+            return Err(Reason::Signers("a rotation is signed with the old party key and with the new one".into()));
+        }
+        self.only_signed_by(std::slice::from_ref(&self.actor))?;
+        self.check_keys(&self.actor, &body.keys)?;
+        let mut party = self.actor_party()?.clone();
+        self.end_period(&mut party);
+        let period = KeyPeriod { from_index: self.index, until_index: None, keys: body.keys.clone(), sealing: body.sealing };
+        party.periods.push(period);
+        Ok(vec![Change::Party(Box::new(party))])
+    }
+
+    fn end_period(&self, party: &mut Party) {
+        if let Some(period) = party.periods.last_mut() {
+            period.until_index = Some(self.index);
+        }
+    }
+
+    pub(super) fn key_revoke(&self, body: &KeyRevoke) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        let own = body.party == self.actor;
+        let admins = self.state.admins();
+        if own {
+            self.only_signed_by(std::slice::from_ref(&self.actor))?;
+        } else {
+            self.only_signed_by(&admins)?;
+            if self.signed_of(&admins) < majority(admins.len()) {
+                return Err(Reason::Signers(format!("a majority of the {} admins signs a revocation together", admins.len())));
+            }
+        }
+        if self.state.coordinator.as_ref() == Some(&body.party) {
+            return mismatch("the coordinator's keys are replaced by KeyRotate, or by Freeze and Handover");
+        }
+        let mut party = self.enrolled(&body.party)?.clone();
+        self.end_period(&mut party);
+        Ok(vec![Change::Party(Box::new(party))])
+    }
+
+    pub(super) fn policy_change(&self, body: &PolicyChange) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        self.coordinator_or_admin()?;
+        if body.validators.is_empty() || body.validators.len() > VALIDATORS_MAX || !body.validators.is_sorted_by(|a, b| a < b) {
+            return mismatch(format!("validators are 1 to {VALIDATORS_MAX}, sorted, each once"));
+        }
+        for id in &body.validators {
+            if self.keys_of(id)?.validator.is_none() {
+                return mismatch(format!("{id} is enrolled without a validator key"));
+            }
+        }
+        let needed = quorum(body.validators.len());
+        if usize::try_from(body.quorum) != Ok(needed) {
+            let n = body.validators.len();
+            return mismatch(format!("with {n} validators the quorum is {needed}, not {}", body.quorum));
+        }
+        let record = PolicyRecord { validators: body.validators.clone(), quorum: body.quorum, since_index: self.index };
+        Ok(vec![Change::Policy(record)])
+    }
+
+    pub(super) fn freeze(&self) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        if !self.is_coordinator() {
+            self.check_quorum()?;
+        }
+        Ok(vec![Change::Frozen(true)])
+    }
+
+    fn check_quorum(&self) -> Result<(), Reason> {
+        let policy = self.state.policy.as_ref().ok_or_else(|| Reason::Mismatch("there is no witness policy yet".into()))?;
+        let signed = self.signed_of(&policy.validators);
+        if usize::try_from(policy.quorum).is_ok_and(|q| signed >= q) {
+            return Ok(());
+        }
+        Err(Reason::Signers(format!("{signed} validators signed, {} have to", policy.quorum)))
+    }
+
+    pub(super) fn handover(&self, body: &Handover) -> Result<Vec<Change>, Reason> {
+        self.outside_contract()?;
+        if !self.state.frozen {
+            return mismatch("a Handover follows a Freeze");
+        }
+        if body.coordinator != self.actor {
+            return Err(Reason::Signers("a Handover is the new coordinator's action".into()));
+        }
+        if body.size > self.index {
+            return mismatch(format!("the certificate has {} entries, this log {}", body.size, self.index));
+        }
+        self.check_quorum()?;
+        let mut party = self.actor_party()?.clone();
+        for role in [Role::Integrator, Role::Coordinator] {
+            if !party.roles.contains(&role) {
+                party.roles.push(role);
+            }
+        }
+        party.roles.sort();
+        let mut changes = vec![Change::Party(Box::new(party))];
+        let old = self.state.coordinator.as_ref().filter(|old| **old != body.coordinator);
+        if let Some(old) = old.and_then(|id| self.state.parties.get(id)) {
+            let mut old = old.clone();
+            old.roles.retain(|r| *r != Role::Coordinator);
+            changes.push(Change::Party(Box::new(old)));
+        }
+        changes.push(Change::Coordinator(body.coordinator.clone(), body.log_key));
+        changes.push(Change::Frozen(false));
+        Ok(changes)
+    }
+}
+
+/// More than half.
+pub(super) fn majority(n: usize) -> usize {
+    n / 2 + 1
+}

@@ -1,0 +1,394 @@
+//! Canonical JSON: one value, one encoding (RFC 8785), narrowed to what a ledger may hold.
+//!
+//! Integers only, `|n| <= 2^53` (the range every JSON reader in every language keeps exactly); no floats; no duplicate keys;
+//! at most [`DEPTH_MAX`] levels. A reader re-encodes what it parsed and refuses anything that is not byte-equal to its input, so
+//! a signature or a hash over the bytes is a signature or a hash over the meaning.
+
+use serde::Serialize;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::cell::RefCell;
+use std::fmt;
+
+/// Largest magnitude of an integer: 2^53.
+pub const INTEGER_MAX: u64 = 1 << 53;
+/// Deepest nesting of arrays and objects; a bare number has depth 0.
+pub const DEPTH_MAX: usize = 32;
+
+/// Why bytes or a value are not canonical JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CanonicalError {
+    /// More bytes than the caller allows.
+    #[error("the JSON is {bytes} bytes, the limit here is {bytes_max}; detach large bodies and record their hash")]
+    TooLarge {
+        /// Length of the input.
+        bytes: usize,
+        /// The caller's limit.
+        bytes_max: usize,
+    },
+    /// Nested deeper than [`DEPTH_MAX`].
+    #[error("the JSON is nested deeper than {DEPTH_MAX} levels; flatten it")]
+    TooDeep,
+    /// A key appears twice in one object.
+    #[error("the key {0:?} appears twice in one object; keep one")]
+    DuplicateKey(String),
+    /// A number that is not an integer within ±2^53.
+    #[error("the number {0} is not an integer within ±2^53; write it as a decimal string")]
+    Number(String),
+    /// Not JSON at all.
+    #[error("not JSON: {0}")]
+    Syntax(String),
+    /// JSON, but not the one canonical encoding of its value.
+    #[error("the JSON is not canonical (RFC 8785) from byte {at}; re-encode it with sorted keys and no white space")]
+    NotCanonical {
+        /// First byte that differs from the canonical encoding.
+        at: usize,
+    },
+    /// Canonical JSON that does not have the fields the type needs.
+    #[error("the JSON does not fit: {0}")]
+    Shape(String),
+}
+
+/// Encodes a value; the only encoder used for anything signed or hashed.
+///
+/// # Errors
+/// Floats, integers beyond ±2^53, nesting beyond [`DEPTH_MAX`], map keys that are not strings.
+pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
+    let value = serde_json::to_value(value).map_err(|e| CanonicalError::Shape(e.to_string()))?;
+    value_to_bytes(&value)
+}
+
+/// Encodes a JSON value; see [`to_bytes`].
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn value_to_bytes(value: &Value) -> Result<Vec<u8>, CanonicalError> {
+    let mut out = Vec::with_capacity(256);
+    write_value(value, 0, &mut out)?;
+    Ok(out)
+}
+
+/// Parses canonical JSON of at most `bytes_max` bytes into `T`.
+///
+/// Give `T` `#[serde(deny_unknown_fields)]`; where `T` also encodes, prefer [`from_bytes_exact`].
+///
+/// # Errors
+/// Each [`CanonicalError`] by its own name; [`CanonicalError::NotCanonical`] when the input is not byte-equal to its re-encoding.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result<T, CanonicalError> {
+    let value = parse_value(bytes, bytes_max)?;
+    serde_json::from_value(value).map_err(|e| CanonicalError::Shape(e.to_string()))
+}
+
+/// As [`from_bytes`], and the typed value must encode to the same bytes: an explicit `null` for an absent field, or a default
+/// written out, is refused too.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn from_bytes_exact<T: DeserializeOwned + Serialize>(bytes: &[u8], bytes_max: usize) -> Result<T, CanonicalError> {
+    let value = parse_strict(bytes, bytes_max)?;
+    let typed: T = serde_json::from_value(value).map_err(|e| CanonicalError::Shape(e.to_string()))?;
+    // The encoder's output is canonical, so equality with it says that the input is.
+    same(&to_bytes(&typed)?, bytes)?;
+    Ok(typed)
+}
+
+/// Parses canonical JSON into a bare value; see [`from_bytes`].
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn parse_value(bytes: &[u8], bytes_max: usize) -> Result<Value, CanonicalError> {
+    let value = parse_strict(bytes, bytes_max)?;
+    same(&value_to_bytes(&value)?, bytes)?;
+    Ok(value)
+}
+
+fn parse_strict(bytes: &[u8], bytes_max: usize) -> Result<Value, CanonicalError> {
+    if bytes.len() > bytes_max {
+        return Err(CanonicalError::TooLarge { bytes: bytes.len(), bytes_max });
+    }
+    let named = RefCell::new(None);
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    Strict { depth: 0, named: &named }
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|e| named.take().unwrap_or_else(|| CanonicalError::Syntax(e.to_string())))
+}
+
+fn same(encoded: &[u8], input: &[u8]) -> Result<(), CanonicalError> {
+    if encoded == input {
+        return Ok(());
+    }
+    let at = encoded.iter().zip(input).take_while(|(a, b)| a == b).count();
+    Err(CanonicalError::NotCanonical { at })
+}
+
+/// Reads any JSON value; leaves the named reason of a refusal in `named`, since serde's own error is only a string.
+struct Strict<'a> {
+    depth: usize,
+    named: &'a RefCell<Option<CanonicalError>>,
+}
+
+impl Strict<'_> {
+    fn refuse<E: serde::de::Error>(&self, why: CanonicalError) -> E {
+        let error = E::custom(&why);
+        self.named.replace(Some(why));
+        error
+    }
+
+    fn deeper<E: serde::de::Error>(&self) -> Result<Strict<'_>, E> {
+        if self.depth >= DEPTH_MAX {
+            return Err(self.refuse(CanonicalError::TooDeep));
+        }
+        Ok(Strict { depth: self.depth + 1, named: self.named })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without floats")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Value, E> {
+        if v > INTEGER_MAX {
+            return Err(self.refuse(CanonicalError::Number(v.to_string())));
+        }
+        Ok(Value::Number(Number::from(v)))
+    }
+    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Value, E> {
+        if v.unsigned_abs() > INTEGER_MAX {
+            return Err(self.refuse(CanonicalError::Number(v.to_string())));
+        }
+        Ok(Value::Number(Number::from(v)))
+    }
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
+        Err(self.refuse(CanonicalError::Number(v.to_string())))
+    }
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
+    }
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        while let Some(value) = seq.next_element_seed(self.deeper()?)? {
+            out.push(value);
+        }
+        Ok(Value::Array(out))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if out.contains_key(&key) {
+                return Err(self.refuse(CanonicalError::DuplicateKey(key)));
+            }
+            if out.len() >= usize::from(u16::MAX) {
+                return Err(A::Error::custom("an object with more than 65535 keys"));
+            }
+            let value = map.next_value_seed(self.deeper()?)?;
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+fn write_value(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(n) => write_number(n, out)?,
+        Value::String(s) => write_string(s, out),
+        Value::Array(items) => {
+            let depth = deeper(depth)?;
+            out.push(b'[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_value(item, depth, out)?;
+            }
+            out.push(b']');
+        }
+        Value::Object(fields) => {
+            let depth = deeper(depth)?;
+            let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+            fields.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+            out.push(b'{');
+            for (i, (key, item)) in fields.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_string(key, out);
+                out.push(b':');
+                write_value(item, depth, out)?;
+            }
+            out.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+fn deeper(depth: usize) -> Result<usize, CanonicalError> {
+    if depth >= DEPTH_MAX { Err(CanonicalError::TooDeep) } else { Ok(depth + 1) }
+}
+
+fn write_number(n: &Number, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+    let fits = match (n.as_u64(), n.as_i64()) {
+        (Some(v), _) => v <= INTEGER_MAX,
+        (None, Some(v)) => v.unsigned_abs() <= INTEGER_MAX,
+        (None, None) => false,
+    };
+    if !fits {
+        return Err(CanonicalError::Number(n.to_string()));
+    }
+    out.extend_from_slice(n.to_string().as_bytes());
+    Ok(())
+}
+
+/// RFC 8785 section 3.2.2.2: the two-letter escapes where they exist, lower-case `\u00xx` for the other controls, all else verbatim.
+fn write_string(s: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in s.bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x09 => out.extend_from_slice(b"\\t"),
+            0x0a => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            0x0d => out.extend_from_slice(b"\\r"),
+            0x00..=0x1f => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    #[serde(deny_unknown_fields)]
+    struct Pair {
+        a: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        b: Option<String>,
+    }
+
+    fn parse(text: &str) -> Result<Value, CanonicalError> {
+        parse_value(text.as_bytes(), 1 << 16)
+    }
+
+    #[test]
+    fn key_order_is_utf16_code_units() {
+        // RFC 8785 section 3.2.3: an astral character (surrogates d83d..) sorts before U+FB33.
+        let keys = ["\u{20ac}", "\r", "\u{fb33}", "1", "\u{1f600}", "\u{80}", "\u{f6}"];
+        let map: Map<String, Value> = keys.iter().map(|k| ((*k).to_owned(), Value::Null)).collect();
+        let text = String::from_utf8(to_bytes(&Value::Object(map)).unwrap()).unwrap();
+        let want = "{\"\\r\":null,\"1\":null,\"\u{80}\":null,\"\u{f6}\":null,\"\u{20ac}\":null,\"\u{1f600}\":null,\"\u{fb33}\":null}";
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn strings_escape_as_rfc8785_says() {
+        let s = "\u{20ac}$\u{f}\nA'B\"\\\\\"/\u{7f}";
+        let got = String::from_utf8(to_bytes(s).unwrap()).unwrap();
+        assert_eq!(got, "\"\u{20ac}$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\u{7f}\"");
+    }
+
+    #[test]
+    fn refusals_have_names() {
+        assert_eq!(parse(r#"{"a":1,"a":1}"#), Err(CanonicalError::DuplicateKey("a".into())));
+        assert_eq!(parse("9007199254740993"), Err(CanonicalError::Number("9007199254740993".into())));
+        assert_eq!(parse("-9007199254740993"), Err(CanonicalError::Number("-9007199254740993".into())));
+        assert!(parse("9007199254740992").is_ok() && parse("-9007199254740992").is_ok());
+        for float in ["1.0", "1e3", "-0", "-0.0", "0.5", "99999999999999999999999"] {
+            assert!(matches!(parse(float), Err(CanonicalError::Number(_))), "{float}");
+        }
+        for loose in [" 1", "1 ", "{\"b\":1,\"a\":1}", "\"\\u0041\"", "\"\\/\"", "[1, 2]"] {
+            assert!(matches!(parse(loose), Err(CanonicalError::NotCanonical { .. })), "{loose}");
+        }
+        for junk in ["", "{", "01", "tru", "1 1", "\"\\ud800\"", "NaN"] {
+            assert!(matches!(parse(junk), Err(CanonicalError::Syntax(_))), "{junk}");
+        }
+        assert_eq!(parse_value(b"[1,2]", 4), Err(CanonicalError::TooLarge { bytes: 5, bytes_max: 4 }));
+        assert!(matches!(to_bytes(&0.5f64), Err(CanonicalError::Number(_))));
+    }
+
+    #[test]
+    fn depth_is_limited_both_ways() {
+        let deep = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert!(parse(&deep(DEPTH_MAX)).is_ok());
+        assert_eq!(parse(&deep(DEPTH_MAX + 1)), Err(CanonicalError::TooDeep));
+        let value = (0..=DEPTH_MAX).fold(Value::Null, |v, _| Value::Array(vec![v]));
+        assert_eq!(value_to_bytes(&value), Err(CanonicalError::TooDeep));
+    }
+
+    #[test]
+    fn typed_values_are_exact() {
+        let pair: Pair = from_bytes_exact(br#"{"a":1}"#, 99).unwrap();
+        assert_eq!(pair, Pair { a: 1, b: None });
+        assert!(matches!(
+            from_bytes_exact::<Pair>(br#"{"a":1,"b":null}"#, 99),
+            Err(CanonicalError::NotCanonical { .. })
+        ));
+        assert!(matches!(from_bytes::<Pair>(br#"{"a":1,"c":1}"#, 99), Err(CanonicalError::Shape(_))));
+        assert!(matches!(from_bytes::<Pair>(br#"{"b":"x"}"#, 99), Err(CanonicalError::Shape(_))));
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            (-(1i64 << 53)..=(1i64 << 53)).prop_map(|n| Value::Number(n.into())),
+            any::<String>().prop_map(Value::String),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(v in value()) {
+            let bytes = value_to_bytes(&v).unwrap();
+            prop_assert_eq!(parse_value(&bytes, 1 << 20).unwrap(), v.clone());
+            prop_assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), v);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(v) = parse_value(&bytes, 1 << 16) {
+                prop_assert_eq!(value_to_bytes(&v).unwrap(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What is written: an [`Action`], signed as exact bytes in an [`Envelope`] (DSSE), given a time and a place as an [`Entry`].
+//!
+//! Nothing is ever re-serialised before it is checked: the envelope carries the action as the bytes that were signed, the leaf of
+//! the tree is the entry's own bytes, and each layer is canonical JSON, so equal meaning is equal bytes.
+
+use super::action::field;
+pub use super::action::{Action, EntryError};
+use super::canonical;
+pub use super::key::{KeyError, PublicKey, hash_from_hex};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::{Signer, SigningKey};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Largest entry (one leaf of the log), in bytes: 32 KiB.
+pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
+/// Largest envelope, in bytes: an entry less what the sequencer wraps around it.
+pub const ENVELOPE_BYTES_MAX: usize = ENTRY_BYTES_MAX - 64;
+/// Most signatures on one envelope: every role of a contract once, with room.
+pub const SIGNATURES_MAX: usize = 8;
+/// The DSSE payload type of an action.
+pub const PAYLOAD_TYPE: &str = "application/vnd.leben.action+json;v=1";
+
+/// The value of [`Action::network`]: SHA-256(`leben/network/1` || origin) in hex.
+#[must_use]
+pub fn origin_hash(origin: &str) -> String {
+    hex::encode(domain_hash(b"leben/network/1", origin.as_bytes()))
+}
+
+fn domain_hash(domain: &[u8], bytes: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(domain).chain_update(bytes).finalize().into()
+}
+
+/// The bytes a DSSE signature covers: `DSSEv1 SP len SP type SP len SP body`.
+#[must_use]
+pub fn pre_authentication(payload: &[u8]) -> Vec<u8> {
+    let mut out = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
+    out.extend_from_slice(payload);
+    out
+}
+
+/// One signature on an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeSignature {
+    /// [`PublicKey::keyid`] of the signer. A hint: only a verified signature says who signed.
+    pub keyid: String,
+    /// ed25519 over [`pre_authentication`] of the payload.
+    pub sig: [u8; 64],
+}
+
+/// A signed action: the DSSE object `{"payload":base64,"payloadType":..,"signatures":[{"keyid":..,"sig":base64}]}`.
+///
+/// Parsing checks form, not signatures: which keys may sign depends on the ledger's state; see [`Envelope::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    action: Action,
+    payload: Vec<u8>,
+    signatures: Vec<EnvelopeSignature>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvelopeJson {
+    payload: String,
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    signatures: Vec<SignatureJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureJson {
+    keyid: String,
+    sig: String,
+}
+
+impl Envelope {
+    /// Encodes the action and signs it with each key, in the order given.
+    ///
+    /// # Errors
+    /// An action out of range or too large, no key, too many keys, the same key twice.
+    pub fn sign(action: &Action, keys: &[&SigningKey]) -> Result<Self, EntryError> {
+        action.validate()?;
+        let payload = canonical::to_bytes(action)?;
+        let mut envelope = Self { action: action.clone(), payload, signatures: Vec::new() };
+        for key in keys {
+            envelope.push_signature(key);
+        }
+        envelope.check()?;
+        envelope.check_size()?;
+        Ok(envelope)
+    }
+
+    /// Adds one more signature over the same bytes, for example the coordinator's beside a party's.
+    ///
+    /// # Errors
+    /// As [`Envelope::sign`].
+    pub fn countersign(&mut self, key: &SigningKey) -> Result<(), EntryError> {
+        let mut with = self.clone();
+        with.push_signature(key);
+        with.check()?;
+        with.check_size()?;
+        *self = with;
+        Ok(())
+    }
+
+    fn push_signature(&mut self, key: &SigningKey) {
+        let sig = key.sign(&pre_authentication(&self.payload)).to_bytes();
+        self.signatures.push(EnvelopeSignature { keyid: PublicKey::of(key).keyid(), sig });
+    }
+
+    /// Parses an envelope and the action in it.
+    ///
+    /// # Errors
+    /// Anything that is not exactly what [`Envelope::to_bytes`] writes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
+        Self::from_json(canonical::from_bytes_exact(bytes, ENVELOPE_BYTES_MAX)?)
+    }
+
+    fn from_json(json: EnvelopeJson) -> Result<Self, EntryError> {
+        if json.payload_type != PAYLOAD_TYPE {
+            return Err(field("payloadType", "must be `application/vnd.leben.action+json;v=1`"));
+        }
+        let payload =
+            BASE64.decode(&json.payload).map_err(|_| field("payload", "must be standard base64 with padding"))?;
+        let action: Action = canonical::from_bytes_exact(&payload, ENVELOPE_BYTES_MAX)?;
+        action.validate()?;
+        let signatures = json.signatures.into_iter().map(read_signature).collect::<Result<_, _>>()?;
+        let envelope = Self { action, payload, signatures };
+        envelope.check()?;
+        Ok(envelope)
+    }
+
+    fn to_json(&self) -> EnvelopeJson {
+        let signature = |s: &EnvelopeSignature| SignatureJson { keyid: s.keyid.clone(), sig: BASE64.encode(s.sig) };
+        EnvelopeJson {
+            payload: BASE64.encode(&self.payload),
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            signatures: self.signatures.iter().map(signature).collect(),
+        }
+    }
+
+    fn check(&self) -> Result<(), EntryError> {
+        if self.signatures.is_empty() || self.signatures.len() > SIGNATURES_MAX {
+            return Err(field("signatures", "must be 1 to 8 signatures"));
+        }
+        for (i, s) in self.signatures.iter().enumerate() {
+            if self.signatures.iter().take(i).any(|earlier| earlier.keyid == s.keyid) {
+                return Err(field("signatures", "must be by different keys"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<(), EntryError> {
+        let bytes = self.to_bytes().len();
+        if bytes > ENVELOPE_BYTES_MAX {
+            return Err(EntryError::TooLarge { bytes, bytes_max: ENVELOPE_BYTES_MAX });
+        }
+        Ok(())
+    }
+
+    /// The envelope as canonical JSON. Every field is plain ASCII, so this is the canonical encoding by construction.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let json = self.to_json();
+        let signatures: Vec<String> =
+            json.signatures.iter().map(|s| format!(r#"{{"keyid":"{}","sig":"{}"}}"#, s.keyid, s.sig)).collect();
+        format!(
+            r#"{{"payload":"{}","payloadType":"{}","signatures":[{}]}}"#,
+            json.payload,
+            json.payload_type,
+            signatures.join(",")
+        )
+        .into_bytes()
+    }
+
+    /// The action, parsed from exactly the signed bytes.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// The signed bytes: the action as canonical JSON.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// What identifies an action, whoever signed it and however: SHA-256(`leben/payload/1` || payload).
+    #[must_use]
+    pub fn payload_hash(&self) -> [u8; 32] {
+        domain_hash(b"leben/payload/1", &self.payload)
+    }
+
+    /// The signatures, unverified.
+    #[must_use]
+    pub fn signatures(&self) -> &[EnvelopeSignature] {
+        &self.signatures
+    }
+
+    /// Verifies that all of `keys` signed, and that nobody else did.
+    ///
+    /// # Errors
+    /// [`EntryError::Unsigned`], [`EntryError::UnknownKey`], [`EntryError::Signature`], each with the key id.
+    pub fn verify(&self, keys: &[PublicKey]) -> Result<(), EntryError> {
+        let ids: Vec<String> = keys.iter().map(PublicKey::keyid).collect();
+        if let Some(missing) = ids.iter().find(|id| !self.signatures.iter().any(|s| s.keyid == **id)) {
+            return Err(EntryError::Unsigned { keyid: missing.clone() });
+        }
+        self.verify_with(|keyid| ids.iter().position(|id| id == keyid).and_then(|i| keys.get(i).copied()))
+    }
+
+    /// Verifies every signature under the key that `key_of` finds for its key id; an id it does not know is an error.
+    ///
+    /// # Errors
+    /// [`EntryError::UnknownKey`], [`EntryError::Signature`].
+    pub fn verify_with(&self, key_of: impl Fn(&str) -> Option<PublicKey>) -> Result<(), EntryError> {
+        let message = pre_authentication(&self.payload);
+        for s in &self.signatures {
+            let key = key_of(&s.keyid).ok_or_else(|| EntryError::UnknownKey { keyid: s.keyid.clone() })?;
+            let ok = key.keyid() == s.keyid && key.verify_strict(&message, &s.sig).is_ok();
+            if !ok {
+                return Err(EntryError::Signature { keyid: s.keyid.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_signature(json: SignatureJson) -> Result<EnvelopeSignature, EntryError> {
+    if hash_from_hex(&json.keyid).is_none() {
+        return Err(field("keyid", "must be the SHA-256 of a public key in 64 lower-case hex digits"));
+    }
+    let sig = BASE64.decode(&json.sig).ok().and_then(|s| <[u8; 64]>::try_from(s).ok());
+    Ok(EnvelopeSignature { keyid: json.keyid, sig: sig.ok_or_else(|| field("sig", "must be 64 bytes in base64"))? })
+}
+
+/// One leaf of the log: the exact bytes `{"envelope":{..},"seq_ms":N,"v":1}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    envelope: Envelope,
+    seq_ms: u64,
+    bytes: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryJson {
+    envelope: EnvelopeJson,
+    seq_ms: u64,
+    v: u32,
+}
+
+impl Entry {
+    /// Gives an envelope its sequenced time, Unix milliseconds.
+    ///
+    /// # Errors
+    /// A time beyond 2^53, an entry above [`ENTRY_BYTES_MAX`].
+    pub fn new(envelope: Envelope, seq_ms: u64) -> Result<Self, EntryError> {
+        if seq_ms > canonical::INTEGER_MAX {
+            return Err(field("seq_ms", "must be at most 2^53"));
+        }
+        let mut bytes = br#"{"envelope":"#.to_vec();
+        bytes.extend_from_slice(&envelope.to_bytes());
+        bytes.extend_from_slice(format!(r#","seq_ms":{seq_ms},"v":1}}"#).as_bytes());
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(EntryError::TooLarge { bytes: bytes.len(), bytes_max: ENTRY_BYTES_MAX });
+        }
+        Ok(Self { envelope, seq_ms, bytes })
+    }
+
+    /// Parses a leaf.
+    ///
+    /// # Errors
+    /// Anything that is not exactly what [`Entry::new`] writes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
+        let json: EntryJson = canonical::from_bytes_exact(bytes, ENTRY_BYTES_MAX)?;
+        if json.v != 1 {
+            return Err(field("v", "must be 1; this program is older than the log, upgrade it"));
+        }
+        let envelope = Envelope::from_json(json.envelope)?;
+        Ok(Self { envelope, seq_ms: json.seq_ms, bytes: bytes.to_vec() })
+    }
+
+    /// The signed action.
+    #[must_use]
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Shorthand for `envelope().action()`.
+    #[must_use]
+    pub fn action(&self) -> &Action {
+        self.envelope.action()
+    }
+
+    /// The time the sequencer gave it, Unix milliseconds; never goes backwards along the log.
+    #[must_use]
+    pub fn seq_ms(&self) -> u64 {
+        self.seq_ms
+    }
+
+    /// The leaf's exact bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// RFC 6962 leaf hash, SHA-256(0x00 || bytes): what `prev` names, in hex.
+    #[must_use]
+    pub fn leaf_hash(&self) -> [u8; 32] {
+        domain_hash(&[0], &self.bytes)
+    }
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+use std::convert::Infallible;
+
+fn leaves(n: u64) -> Vec<Hash> {
+    (0..n).map(|i| leaf_hash(&i.to_be_bytes())).collect()
+}
+
+/// The recursive definitions of RFC 6962, with nothing shared with the code above but the two hash functions.
+mod naive {
+    use super::*;
+    pub fn split(n: usize) -> usize {
+        let mut k = 1;
+        while k * 2 < n {
+            k *= 2;
+        }
+        k
+    }
+    pub fn mth(h: &[Hash]) -> Hash {
+        match h {
+            [] => empty_root(),
+            [one] => *one,
+            _ => {
+                let k = split(h.len());
+                node_hash(&mth(&h[..k]), &mth(&h[k..]))
+            }
+        }
+    }
+    pub fn path(m: usize, h: &[Hash]) -> Vec<Hash> {
+        if h.len() == 1 {
+            return vec![];
+        }
+        let k = split(h.len());
+        let (mut p, sibling) =
+            if m < k { (path(m, &h[..k]), mth(&h[k..])) } else { (path(m - k, &h[k..]), mth(&h[..k])) };
+        p.push(sibling);
+        p
+    }
+    pub fn sub(m: usize, h: &[Hash], b: bool) -> Vec<Hash> {
+        if m == h.len() {
+            return if b { vec![] } else { vec![mth(h)] };
+        }
+        let k = split(h.len());
+        let (mut p, sibling) =
+            if m <= k { (sub(m, &h[..k], b), mth(&h[k..])) } else { (sub(m - k, &h[k..], false), mth(&h[..k])) };
+        p.push(sibling);
+        p
+    }
+}
+
+/// All complete subtrees, level by level.
+struct Levels(Vec<Vec<Hash>>);
+impl Levels {
+    fn new(h: &[Hash]) -> Self {
+        let mut levels = vec![h.to_vec()];
+        while let Some(next) =
+            levels.last().map(|l| l.chunks_exact(2).map(|p| node_hash(&p[0], &p[1])).collect::<Vec<_>>())
+            && !next.is_empty()
+        {
+            levels.push(next);
+        }
+        Self(levels)
+    }
+}
+impl NodeReader for Levels {
+    type Error = Infallible;
+    fn node(&self, level: u32, index: u64) -> Result<Hash, Infallible> {
+        Ok(self.0[level as usize][index as usize])
+    }
+}
+
+#[test]
+fn every_tree_up_to_300_equals_the_naive_one() {
+    let h = leaves(300);
+    let reader = Levels::new(&h);
+    let mut tree = Tree::default();
+    for n in 0..=300usize {
+        let root = naive::mth(&h[..n]);
+        assert_eq!(tree.root(), root);
+        assert_eq!(Tree::read(&reader, n as u64).unwrap(), tree);
+        assert_eq!(root_at(&reader, n as u64).unwrap(), root);
+        if n < 300 {
+            tree.append(h[n]);
+        }
+    }
+}
+
+#[test]
+fn every_inclusion_up_to_300() {
+    let h = leaves(300);
+    let reader = Levels::new(&h);
+    for n in 1..=300usize {
+        let (root, size) = (root_at(&reader, n as u64).unwrap(), n as u64);
+        for m in 0..n {
+            let path = inclusion(&reader, m as u64, size).unwrap();
+            if n % 7 == 0 || n < 70 {
+                assert_eq!(path, naive::path(m, &h[..n]), "{m} in {n}");
+            }
+            verify_inclusion(&path, m as u64, &h[m], size, &root).unwrap();
+            let other = (m + 1) % n;
+            if other != m {
+                assert!(verify_inclusion(&path, other as u64, &h[m], size, &root).is_err());
+                assert!(verify_inclusion(&path, m as u64, &h[other], size, &root).is_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_consistency_up_to_300() {
+    let h = leaves(300);
+    let reader = Levels::new(&h);
+    let roots: Vec<Hash> = (0..=300).map(|n| root_at(&reader, n).unwrap()).collect();
+    for n in 0..=300usize {
+        for m in 0..=n {
+            let proof = consistency(&reader, m as u64, n as u64).unwrap();
+            if m > 0 && m < n && (n % 11 == 0 || n < 70) {
+                assert_eq!(proof, naive::sub(m, &h[..n], true), "{m} to {n}");
+            }
+            verify_consistency(&proof, m as u64, &roots[m], n as u64, &roots[n]).unwrap();
+            assert!(verify_consistency(&proof, m as u64, &[9; 32], n as u64, &roots[n]).is_err());
+            if m > 0 {
+                assert!(verify_consistency(&proof, m as u64, &roots[m], n as u64, &[9; 32]).is_err());
+            }
+            let mut longer = proof.clone();
+            longer.push([1; 32]);
+            assert!(verify_consistency(&longer, m as u64, &roots[m], n as u64, &roots[n]).is_err());
+        }
+    }
+}
+
+#[test]
+fn every_flipped_hash_of_a_proof_is_refused() {
+    let h = leaves(77);
+    let reader = Levels::new(&h);
+    let root = root_at(&reader, 77).unwrap();
+    let path = inclusion(&reader, 40, 77).unwrap();
+    for i in 0..path.len() {
+        let mut bad = path.clone();
+        bad[i][0] ^= 1;
+        assert_eq!(verify_inclusion(&bad, 40, &h[40], 77, &root), Err(ProofError::Root));
+    }
+    assert!(verify_inclusion(&path[1..], 40, &h[40], 77, &root).is_err());
+    assert_eq!(verify_inclusion(&path, 77, &h[40], 77, &root), Err(ProofError::OutOfRange { size: 77 }));
+}
+
+#[test]
+fn sizes_at_the_end_of_the_range_do_not_overflow() {
+    assert!(verify_inclusion(&[[0; 32]; 70], u64::MAX - 1, &[0; 32], u64::MAX, &[0; 32]).is_err());
+    assert!(verify_consistency(&[[0; 32]; 70], u64::MAX - 1, &[0; 32], u64::MAX, &[0; 32]).is_err());
+}

@@ -1,0 +1,70 @@
+//! The record: a transparency log in public formats (C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-tiles, tlog-proof,
+//! tlog-policy, tlog-witness) over RFC 6962 hashing, so that tools nobody here wrote can read and check it.
+
+pub mod action;
+pub mod add_checkpoint;
+pub mod builder;
+pub mod canonical;
+pub mod checkpoint;
+pub mod entry;
+pub mod follow;
+pub mod key;
+#[cfg(feature = "fs")]
+pub mod keyfile;
+pub mod merkle;
+pub mod note;
+pub mod policy;
+pub mod proof;
+pub mod sequencer;
+#[cfg(feature = "fs")]
+pub mod store;
+pub mod tile;
+pub mod validator;
+pub mod witness;
+
+/// A state machine that follows the log: the sequencer asks it before an entry is admitted, validators and the offline
+/// verifier feed it every entry in order. The same entries always give the same answers.
+pub trait Replay {
+    /// Whether an envelope may become the next entry if it is sequenced at `seq_ms`. Changes nothing.
+    ///
+    /// # Errors
+    /// The reason, for the person who sent the envelope.
+    fn check(&self, seq_ms: u64, envelope: &entry::Envelope) -> Result<(), String>;
+
+    /// Takes the entry at `index` into account. Either the whole entry is applied or nothing changed.
+    ///
+    /// # Errors
+    /// The reason why this entry should not be where it is.
+    fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), String>;
+
+    /// The witness policy that the ledger itself says is in force after the entries applied so far, if its entries say so. A
+    /// published `policy` file that says otherwise is refused by the verifier.
+    fn policy(&self) -> Option<policy::Policy> {
+        None
+    }
+}
+
+/// The state machine that allows everything: for logs whose entries mean nothing, such as a plain witness's view.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoReplay;
+
+impl Replay for NoReplay {
+    fn check(&self, _seq_ms: u64, _envelope: &entry::Envelope) -> Result<(), String> {
+        Ok(())
+    }
+    fn apply(&mut self, _index: u64, _entry: &entry::Entry) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<R: Replay + ?Sized> Replay for &mut R {
+    fn check(&self, seq_ms: u64, envelope: &entry::Envelope) -> Result<(), String> {
+        (**self).check(seq_ms, envelope)
+    }
+    fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), String> {
+        (**self).apply(index, entry)
+    }
+    fn policy(&self) -> Option<policy::Policy> {
+        (**self).policy()
+    }
+}

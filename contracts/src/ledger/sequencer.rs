@@ -1,0 +1,137 @@
+//! The sequencer: envelopes in, one batch of the log out. Pure; the files and their order of commit are `store`'s.
+
+use super::Replay;
+use super::checkpoint::Checkpoint;
+use super::entry::{Entry, Envelope};
+use super::follow::{Follower, Refusal};
+use super::note::{KeyType, Note, NoteError, NoteSigner};
+use super::tile::{Batch, Builder, TileError};
+
+/// Most envelopes in one batch (LEDGER, commit order step 1).
+pub const BATCH_MAX: usize = 256;
+
+/// Why no batch can be made at all: stop the process. What is wrong with one envelope is a [`Refusal`] in its own result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SequencerError {
+    /// The log's key is not a plain ed25519 key named after the log's origin.
+    #[error("the log's key is named `{0}` and must be an ed25519 key (0x01) named after the log's origin")]
+    Key(String),
+    /// More envelopes than [`BATCH_MAX`].
+    #[error("a batch of {0} envelopes; at most {BATCH_MAX} at a time")]
+    BatchTooLarge(usize),
+    /// The builder and the follower stand at different sizes.
+    #[error("the tiles hold {tiles} entries and the state machine has seen {replayed}; replay the log from its files")]
+    OutOfStep {
+        /// Entries in the tiles.
+        tiles: u64,
+        /// Entries replayed.
+        replayed: u64,
+    },
+    /// A tile could not be made.
+    #[error(transparent)]
+    Tile(#[from] TileError),
+    /// A note could not be made.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+}
+
+/// What one call to [`Sequencer::stage`] made.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// Where each envelope is or will be: a new index, or the first one if the same action is there already; or why not.
+    pub results: Vec<Result<u64, Refusal>>,
+    /// The new leaves, in order.
+    pub entries: Vec<Entry>,
+    /// What to commit; `None` when nothing new was admitted. Its signature must not leave the process before HEAD names it.
+    pub batch: Option<Batch>,
+}
+
+/// Orders actions. Any error after a batch was staged means: exit, and let start-up recover; this value has moved on.
+pub struct Sequencer<R> {
+    origin: String,
+    signer: NoteSigner,
+    builder: Builder,
+    follower: Follower<R>,
+}
+
+impl<R: Replay> Sequencer<R> {
+    /// Takes up a log: `builder` at the right edge of its tiles, `follower` having replayed all its entries.
+    ///
+    /// # Errors
+    /// [`SequencerError::Key`], [`SequencerError::OutOfStep`].
+    pub fn new(signer: NoteSigner, builder: Builder, follower: Follower<R>) -> Result<Self, SequencerError> {
+        let origin = signer.vkey().name().to_owned();
+        if signer.vkey().kind() != KeyType::Ed25519 {
+            return Err(SequencerError::Key(origin));
+        }
+        let (tiles, replayed) = (builder.tree().size(), follower.next_index());
+        if tiles != replayed {
+            return Err(SequencerError::OutOfStep { tiles, replayed });
+        }
+        Ok(Self { origin, signer, builder, follower })
+    }
+
+    /// The log's origin.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Number of entries staged so far.
+    pub fn size(&self) -> u64 {
+        self.builder.tree().size()
+    }
+
+    /// The state machine after everything staged so far.
+    pub fn state(&self) -> &R {
+        self.follower.replay()
+    }
+
+    /// Where an action was first recorded, by its payload hash.
+    pub fn find(&self, payload_hash: &[u8; 32]) -> Option<u64> {
+        self.follower.find(payload_hash)
+    }
+
+    /// Admits envelopes one after the other, so that those of one batch see each other, and builds tiles and checkpoint.
+    /// All get the time `max(now_ms, last)`: sequenced time never goes backwards.
+    ///
+    /// # Errors
+    /// [`SequencerError`]: stop.
+    pub fn stage(&mut self, now_ms: u64, envelopes: &[Vec<u8>]) -> Result<Staged, SequencerError> {
+        if envelopes.len() > BATCH_MAX {
+            return Err(SequencerError::BatchTooLarge(envelopes.len()));
+        }
+        let first_index = self.size();
+        let seq_ms = now_ms.max(self.follower.last_seq_ms());
+        let (mut results, mut entries) = (Vec::with_capacity(envelopes.len()), Vec::new());
+        for bytes in envelopes {
+            match self.admit(seq_ms, bytes) {
+                Ok(entry) => {
+                    results.push(Ok(self.size()));
+                    self.builder.append(entry.bytes().to_vec())?;
+                    entries.push(entry);
+                }
+                Err(Refusal::Twice { first_index }) => results.push(Ok(first_index)),
+                Err(refusal) => results.push(Err(refusal)),
+            }
+        }
+        let batch = if entries.is_empty() { None } else { Some(self.batch(first_index)?) };
+        Ok(Staged { results, entries, batch })
+    }
+
+    fn admit(&mut self, seq_ms: u64, bytes: &[u8]) -> Result<Entry, Refusal> {
+        let envelope = Envelope::parse(bytes)?;
+        self.follower.check(seq_ms, &envelope)?;
+        let entry = Entry::new(envelope, seq_ms)?;
+        self.follower.apply(&entry)?;
+        Ok(entry)
+    }
+
+    fn batch(&mut self, first_index: u64) -> Result<Batch, SequencerError> {
+        let files = self.builder.take_files()?;
+        let tree = self.builder.tree();
+        let mut note = Note::new(Checkpoint::new(&self.origin, tree.size(), tree.root()).to_string())?;
+        note.push(self.signer.sign(note.text(), 0))?;
+        Ok(Batch { first_index, size: tree.size(), files, note })
+    }
+}

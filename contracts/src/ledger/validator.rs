@@ -1,0 +1,129 @@
+//! The witness that has read everything: it signs only what it has recomputed and replayed.
+
+use super::Replay;
+use super::checkpoint::Checkpoint;
+use super::entry::Entry;
+use super::follow::{Follower, Refusal};
+use super::merkle::{Tree, leaf_hash};
+use super::witness::{CLOCK_AHEAD_MS_MAX, Witness, WitnessAnswer, WitnessError};
+
+/// A witness that has read every entry: it recomputes the root from them and replays the state machine before it signs.
+pub struct Validator<R> {
+    witness: Witness,
+    tree: Tree,
+    follower: Follower<R>,
+    halted: Option<WitnessError>,
+}
+
+impl<R: Replay> Validator<R> {
+    /// A validator before the first entry; feed it what is mirrored already with [`Validator::catch_up`].
+    pub fn new(witness: Witness, replay: R) -> Self {
+        let follower = Follower::new(witness.log().name(), replay);
+        Self { witness, tree: Tree::default(), follower, halted: None }
+    }
+
+    /// The plain witness in it.
+    pub fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    /// The state machine after every entry checked so far.
+    pub fn state(&self) -> &R {
+        self.follower.replay()
+    }
+
+    /// Follower of the log: last sequenced time, indices of actions.
+    pub fn follower(&self) -> &Follower<R> {
+        &self.follower
+    }
+
+    /// Index of the first entry not checked yet: where the entries of the next request have to start.
+    pub fn next_index(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// The tree over every entry checked so far.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Feeds entries from this node's own mirror, in order, at start-up.
+    ///
+    /// # Errors
+    /// [`WitnessError::Illegal`], or [`WitnessError::Entries`] when they contradict the stored record.
+    pub fn catch_up(&mut self, entries: &[Vec<u8>]) -> Result<(), WitnessError> {
+        for bytes in entries {
+            let first_index = self.next_index();
+            let entry =
+                Entry::parse(bytes).map_err(|e| WitnessError::Illegal { index: first_index, refusal: e.into() })?;
+            self.tree.append(leaf_hash(bytes));
+            self.apply(&entry)?;
+            if let Some(record) = self.witness.record()
+                && record.checkpoint().size == self.tree.size()
+                && record.checkpoint().root != self.tree.root()
+            {
+                return Err(WitnessError::Entries { first_index, entries: 1 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers an `add-checkpoint` request at `now_ms`, given the entries from [`Validator::next_index`] to the checkpoint's size.
+    /// The caller stores the entries, then the record, then sends.
+    ///
+    /// # Errors
+    /// [`WitnessError`]; nothing was signed. After [`WitnessError::Illegal`] nothing will be.
+    pub fn handle_add_checkpoint(
+        &mut self,
+        now_ms: u64,
+        body: &[u8],
+        entries: &[Vec<u8>],
+    ) -> Result<WitnessAnswer, WitnessError> {
+        if let Some(halted) = &self.halted {
+            return Err(halted.clone());
+        }
+        let request = self.witness.examine(body)?;
+        let tree = self.extend(&request.checkpoint, entries)?;
+        // The log signed exactly these bytes: from here on, what is wrong with them is the log's doing.
+        let first_index = self.next_index();
+        let mut parsed = Vec::with_capacity(entries.len());
+        for (index, bytes) in (first_index..).zip(entries) {
+            let entry = Entry::parse(bytes).map_err(|e| self.halt(index, e.into()))?;
+            let ahead_ms = entry.seq_ms().saturating_sub(now_ms);
+            if ahead_ms > CLOCK_AHEAD_MS_MAX {
+                return Err(WitnessError::Clock { index, ahead_ms });
+            }
+            parsed.push(entry);
+        }
+        self.tree = tree;
+        for entry in &parsed {
+            self.apply(entry)?;
+        }
+        Ok(self.witness.sign(now_ms, request))
+    }
+
+    fn extend(&self, checkpoint: &Checkpoint, entries: &[Vec<u8>]) -> Result<Tree, WitnessError> {
+        if self.tree.size() > checkpoint.size {
+            return Err(WitnessError::Behind { size: self.tree.size() });
+        }
+        let mut tree = self.tree.clone();
+        for bytes in entries {
+            tree.append(leaf_hash(bytes));
+        }
+        if tree.size() != checkpoint.size || tree.root() != checkpoint.root {
+            return Err(WitnessError::Entries { first_index: self.next_index(), entries: entries.len() });
+        }
+        Ok(tree)
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Result<(), WitnessError> {
+        let index = self.follower.next_index();
+        self.follower.apply(entry).map_err(|refusal| self.halt(index, refusal))
+    }
+
+    fn halt(&mut self, index: u64, refusal: Refusal) -> WitnessError {
+        let error = WitnessError::Illegal { index, refusal };
+        self.halted = Some(error.clone());
+        error
+    }
+}

@@ -1,0 +1,23 @@
+//! What was agreed, and what was recorded.
+//!
+//! Hospitals do not have to trust whoever operates the ledger: it is a transparency log that they witness, and
+//! a state machine that anybody can replay. This crate is both halves, pure: bytes and time go in, values come out.
+//!
+//! **The record** ([`ledger`]). An [action](ledger::entry::Action) is signed as exact bytes inside an
+//! [envelope](ledger::entry::Envelope); the [sequencer](ledger::sequencer) gives it a place and becomes an
+//! [entry](ledger::entry::Entry), a leaf of a [Merkle tree](ledger::merkle) laid out in [tiles](ledger::tile). The root is signed
+//! as a [checkpoint](ledger::checkpoint) in a [signed note](ledger::note); hospitals [witness](ledger::witness) it, and a
+//! [policy](ledger::policy) says how many of them make it final. A [proof](ledger::proof) carries one entry out of the network.
+//! The files on disk and the order in which they become durable are in `ledger::store` (feature `fs`).
+//!
+//! **The agreement** ([`agreement`]). Parties, terms, the state machine of a contract, and the accounts; its `State` is the
+//! replay of the whole record.
+//!
+//! **The outsider's view** ([`verify`]). One function for a proof, one for a folder; every byte is checked.
+//!
+//! Reading order: `ledger/canonical.rs`, `action.rs`, `entry.rs`, `merkle.rs`, `tile.rs`, `builder.rs`, `note.rs`, `checkpoint.rs`,
+//! `policy.rs`, `proof.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`, `validator.rs`, `store/`, then `agreement/`, then `verify.rs`.
+
+pub mod agreement;
+pub mod ledger;
+pub mod verify;

@@ -1,0 +1,332 @@
+//! Verification of a published folder: every file, every byte.
+//!
+//! Order: which files are there; policy; checkpoint, signatures, quorum; every entry hashed, every tile recomputed and compared, the root; then
+//! freshness; then, over entries now known to be the log's own, the replay.
+
+use super::VerifyError;
+use crate::ledger::Replay;
+use crate::ledger::checkpoint::Checkpoint;
+use crate::ledger::entry::Entry;
+use crate::ledger::follow::{Follower, Refusal};
+use crate::ledger::merkle::{self, Hash};
+use crate::ledger::note::{NOTE_BYTES_MAX, Note};
+use crate::ledger::policy::{POLICY_BYTES_MAX, Policy, Satisfied, UnknownSigners};
+use crate::ledger::store::{BUNDLE_BYTES_MAX, LogReader, read_at_most};
+use crate::ledger::tile::{Builder, TILE_WIDTH, TileFile, TileKind, TilePath, decode_bundle, path_at, paths};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// How far ahead of this machine's clock a cosignature may be, in seconds.
+const CLOCK_AHEAD_S_MAX: u64 = 300;
+
+/// What to check a folder against.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// The policy the reader trusts. Without it the folder's own `policy` file is used, which proves only that the folder is
+    /// consistent with itself.
+    pub policy: Option<Policy>,
+    /// The reader's clock (Unix milliseconds) and the greatest age of the quorum's cosignatures, in milliseconds.
+    pub freshness: Option<(u64, u64)>,
+    /// A checkpoint of the same log that the reader kept from before: the folder must extend it.
+    pub known: Option<Note>,
+    /// The state machine, at its start. Without it entries are opaque bytes.
+    pub replay: Option<&'a mut dyn Replay>,
+}
+
+/// What a good folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The checkpoint everything was checked against.
+    pub checkpoint: Checkpoint,
+    /// Who cosigned it, by name in the policy, with the time each stated (Unix seconds).
+    pub cosigners: Vec<(String, u64)>,
+    /// Whether the policy was the reader's own.
+    pub policy_was_given: bool,
+    /// Files read.
+    pub files: usize,
+    /// Entries replayed; 0 without a state machine.
+    pub replayed: u64,
+}
+
+/// Verifies a published log.
+///
+/// Memory: one bundle, the right edge, and what the replay keeps; time is linear in the entries.
+///
+/// # Errors
+/// The first [`VerifyError`] found; its exit code says of which kind.
+pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyError> {
+    let mut tiles = BTreeSet::new();
+    let (mut files, mut has_policy) = (0, false);
+    walk(dir, "", &mut |name| {
+        files += 1;
+        match name {
+            "checkpoint" => {}
+            "policy" => has_policy = true,
+            _ => drop(tiles.insert(TilePath::parse(name).map_err(|_| unknown_file(name))?)),
+        }
+        Ok(())
+    })?;
+    let policy_was_given = options.policy.is_some();
+    let policy = choose_policy(dir, options.policy, has_policy)?;
+    let note =
+        Note::parse(&read(dir, "checkpoint", NOTE_BYTES_MAX)?).map_err(|e| VerifyError::malformed("checkpoint", e))?;
+    let satisfied =
+        policy.evaluate(&note, UnknownSigners::Refuse).map_err(|error| VerifyError::policy("checkpoint", &error))?;
+    let mut folder = Folder { dir, tiles, size: satisfied.checkpoint.size, bundles: Vec::new() };
+    folder.check_present()?;
+    folder.check_tree(&satisfied.checkpoint)?;
+    folder.check_known(&policy, &satisfied.checkpoint, options.known.as_ref())?;
+    check_fresh(&satisfied, options.freshness)?;
+    let replayed = match options.replay {
+        Some(replay) => folder.replay(&satisfied.checkpoint.origin, replay, &policy)?,
+        None => 0,
+    };
+    let Satisfied { checkpoint, cosigners, .. } = satisfied;
+    Ok(Report { checkpoint, cosigners, policy_was_given, files, replayed })
+}
+
+fn walk(dir: &Path, prefix: &str, found: &mut dyn FnMut(&str) -> Result<(), VerifyError>) -> Result<(), VerifyError> {
+    if prefix.len() > 200 {
+        return Err(VerifyError::malformed(prefix, "folders are nested deeper than a log's"));
+    }
+    let io = |e| VerifyError::malformed(dir.display(), format!("cannot be listed: {e}"));
+    let mut entries = fs::read_dir(dir).map_err(io)?.collect::<Result<Vec<_>, _>>().map_err(io)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        let name =
+            name.to_str().ok_or_else(|| VerifyError::malformed(name.to_string_lossy(), "the name is not UTF-8"))?;
+        let path = format!("{prefix}{name}");
+        let kind = entry.file_type().map_err(io)?;
+        if kind.is_dir() {
+            walk(&entry.path(), &format!("{path}/"), found)?;
+        } else if kind.is_file() {
+            found(&path)?;
+        } else {
+            return Err(VerifyError::malformed(path, "is neither a file nor a folder; a published log holds no links"));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_file(name: &str) -> VerifyError {
+    VerifyError::malformed(name, "does not belong in a published log; remove it, or find out who put it there")
+}
+
+fn read(dir: &Path, name: &str, bytes_max: usize) -> Result<Vec<u8>, VerifyError> {
+    read_at_most(&dir.join(name), bytes_max).map_err(|e| VerifyError::malformed(name, e))
+}
+
+fn choose_policy(dir: &Path, given: Option<Policy>, has_file: bool) -> Result<Policy, VerifyError> {
+    let file = if has_file {
+        let bytes = read(dir, "policy", POLICY_BYTES_MAX)?;
+        let policy = Policy::parse(&bytes).map_err(|e| VerifyError::policy("policy", &e))?;
+        if policy.to_string().as_bytes() != bytes {
+            return Err(VerifyError::malformed("policy", "is not in the plain spelling in which the log writes it"));
+        }
+        Some(policy)
+    } else {
+        None
+    };
+    match (given, file) {
+        (Some(given), Some(file)) if given != file => Err(VerifyError::Quorum {
+            place: "policy".to_owned(),
+            why: "the folder's policy is not the one given; ask the hospitals which one is in force".to_owned(),
+        }),
+        (Some(policy), _) | (None, Some(policy)) => Ok(policy),
+        (None, None) => {
+            Err(VerifyError::malformed("policy", "is missing, and none was given; pass the policy file that you trust"))
+        }
+    }
+}
+
+fn check_fresh(satisfied: &Satisfied, freshness: Option<(u64, u64)>) -> Result<(), VerifyError> {
+    let Some((now_ms, age_ms_max)) = freshness else { return Ok(()) };
+    let Some(time_s) = satisfied.quorum_time_s else {
+        return Err(VerifyError::stale("checkpoint", "the policy asks for no witness, so nobody says how old it is"));
+    };
+    if let Some((name, ahead)) =
+        satisfied.cosigners.iter().find(|(_, t)| *t > (now_ms / 1000).saturating_add(CLOCK_AHEAD_S_MAX))
+    {
+        let why = format!("cosigned by {name} at {ahead} s, ahead of this machine's clock; compare the clocks");
+        return Err(VerifyError::stale("checkpoint", why));
+    }
+    let age_ms = now_ms.saturating_sub(time_s.saturating_mul(1000));
+    if age_ms > age_ms_max {
+        let why = format!(
+            "the quorum cosigned it {} s ago, {} s are allowed; fetch a newer one",
+            age_ms / 1000,
+            age_ms_max / 1000
+        );
+        return Err(VerifyError::stale("checkpoint", why));
+    }
+    Ok(())
+}
+
+struct Folder<'a> {
+    dir: &'a Path,
+    tiles: BTreeSet<TilePath>,
+    size: u64,
+    /// Digest of each bundle as it was hashed into the tree, so that the replay reads the same bytes.
+    bundles: Vec<Hash>,
+}
+
+impl Folder<'_> {
+    fn check_present(&self) -> Result<(), VerifyError> {
+        for tile in &self.tiles {
+            let reached = path_at(tile.kind, tile.index, self.size).map_or(0, |p| p.width);
+            if tile.width > reached {
+                let why = format!(
+                    "goes beyond the checkpoint of {} entries, so nothing vouches for it; verify an export (`leben ledger export`) if the log is being written",
+                    self.size
+                );
+                return Err(VerifyError::malformed(tile, why));
+            }
+        }
+        for path in paths(self.size) {
+            if !self.tiles.contains(&path) {
+                let why = format!("is missing from a log of {} entries; fetch the folder again", self.size);
+                return Err(VerifyError::malformed(path, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends every entry to an empty log, and compares what that writes with what lies here.
+    fn check_tree(&mut self, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
+        let mut builder = Builder::default();
+        for index in 0.. {
+            let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
+            let bytes = self.read_tile(&path)?;
+            self.bundles.push(Sha256::digest(&bytes).into());
+            for entry in decode_bundle(&bytes, path.width).map_err(|e| VerifyError::malformed(path, e))? {
+                builder.append(entry).map_err(|e| VerifyError::malformed(path, e))?;
+            }
+            for file in builder.take_full() {
+                self.compare(&file)?;
+            }
+        }
+        let root = builder.tree().root();
+        for file in builder.take_files().map_err(|e| VerifyError::malformed("tile", e))? {
+            self.compare(&file)?;
+        }
+        if root != checkpoint.root {
+            let why = "the entries and tiles fit each other, and do not lead to the signed root: they are not what was signed";
+            return Err(VerifyError::inclusion("checkpoint", why));
+        }
+        Ok(())
+    }
+
+    fn read_tile(&self, path: &TilePath) -> Result<Vec<u8>, VerifyError> {
+        read(self.dir, &path.to_string(), BUNDLE_BYTES_MAX)
+    }
+
+    /// Compares a computed tile with its file, and with every shorter partial of the same tile that still lies here.
+    fn compare(&self, file: &TileFile) -> Result<(), VerifyError> {
+        let shorter = TilePath { width: 1, ..file.path }..file.path;
+        for path in self.tiles.range(shorter).chain([&file.path]) {
+            let found = self.read_tile(path)?;
+            let expected = beginning(file, path.width);
+            if found != expected {
+                return Err(differs(path, &found, expected));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_known(&self, policy: &Policy, checkpoint: &Checkpoint, known: Option<&Note>) -> Result<(), VerifyError> {
+        const PLACE: &str = "the checkpoint kept from before";
+        let Some(known) = known else { return Ok(()) };
+        let before = Checkpoint::of(known).map_err(|e| VerifyError::malformed(PLACE, e))?;
+        let signature = |why: String| VerifyError::Signature { place: PLACE.to_owned(), why };
+        let log = policy.log(&before.origin).filter(|_| before.origin == checkpoint.origin);
+        let log = log.ok_or_else(|| signature("it is of another log".to_owned()))?;
+        known.verify(log).map_err(|e| signature(e.to_string()))?;
+        if before.size > checkpoint.size {
+            let why = format!("has {} entries, the folder only {}; fetch a newer folder", before.size, checkpoint.size);
+            return Err(VerifyError::stale(PLACE, why));
+        }
+        let nodes = LogReader::new(self.dir);
+        let root =
+            merkle::root_at(&nodes.nodes(self.size), before.size).map_err(|e| VerifyError::malformed("tile", e))?;
+        if root != before.root {
+            let why = format!(
+                "the log has signed two different trees of {} entries; keep both and tell the hospitals",
+                before.size
+            );
+            return Err(VerifyError::Fork { place: PLACE.to_owned(), why });
+        }
+        Ok(())
+    }
+
+    fn replay(&self, origin: &str, replay: &mut dyn Replay, policy: &Policy) -> Result<u64, VerifyError> {
+        let mut follower = Follower::new(origin, replay);
+        for (index, digest) in (0..).zip(&self.bundles) {
+            let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
+            let bytes = self.read_tile(&path)?;
+            if Sha256::digest(&bytes).as_slice() != digest {
+                return Err(VerifyError::malformed(
+                    path,
+                    "changed while it was being verified; verify a copy that nobody writes to",
+                ));
+            }
+            for leaf in decode_bundle(&bytes, path.width).map_err(|e| VerifyError::malformed(path, e))? {
+                let index = follower.next_index();
+                let place = || format!("entry {index}");
+                let entry = Entry::parse(&leaf).map_err(|e| VerifyError::malformed(place(), e))?;
+                follower.apply(&entry).map_err(|refusal| match refusal {
+                    Refusal::Malformed(e) => VerifyError::malformed(place(), e),
+                    other => VerifyError::State { index, why: other.to_string() },
+                })?;
+            }
+        }
+        if follower.replay().policy().is_some_and(|in_force| in_force != *policy) {
+            let why =
+                "the ledger's own entries put another policy in force; ask the hospitals which one holds".to_owned();
+            return Err(VerifyError::Quorum { place: "policy".to_owned(), why });
+        }
+        Ok(follower.next_index())
+    }
+}
+
+/// The first `width` hashes, or the first `width` entries, of a computed tile.
+fn beginning(file: &TileFile, width: u64) -> &[u8] {
+    let width = usize::try_from(width.min(TILE_WIDTH)).unwrap_or(usize::MAX);
+    let end = match file.path.kind {
+        TileKind::Hashes(_) => width.saturating_mul(32),
+        TileKind::Entries => {
+            (0..width).fold(0usize, |at, _| match file.bytes.get(at..).and_then(<[u8]>::first_chunk::<2>) {
+                Some(len) => at.saturating_add(2).saturating_add(usize::from(u16::from_be_bytes(*len))),
+                None => at,
+            })
+        }
+    };
+    file.bytes.get(..end.min(file.bytes.len())).unwrap_or_default()
+}
+
+fn differs(path: &TilePath, found: &[u8], expected: &[u8]) -> VerifyError {
+    if found.len() != expected.len() {
+        let why = format!("is {} bytes and should be {}; it was cut, extended or swapped", found.len(), expected.len());
+        return VerifyError::malformed(path, why);
+    }
+    let at = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
+    let place = match path.kind {
+        TileKind::Entries => {
+            return VerifyError::inclusion(path, format!("byte {at} is not that of the longer bundle"));
+        }
+        TileKind::Hashes(level) => {
+            (level, u64::try_from(at / 32).unwrap_or(0).saturating_add(path.index.saturating_mul(TILE_WIDTH)))
+        }
+    };
+    let why = match place {
+        (0, entry) => format!(
+            "entry {entry} and its hash here disagree: one of the two was altered; fetch the folder again from another place"
+        ),
+        (level, node) => format!(
+            "hash {node} of level {level} does not follow from the level below: this tile was altered; fetch it again"
+        ),
+    };
+    VerifyError::inclusion(path, why)
+}

@@ -1,0 +1,150 @@
+//! Flip, cut, extend, swap, add, remove: nothing about a published folder can change unseen.
+
+use crate::support::*;
+use leben_contracts::ledger::note::Note;
+use leben_contracts::ledger::policy::Policy;
+use leben_contracts::verify::{Options, VerifyError, verify_folder};
+use std::fs;
+use std::path::Path;
+
+fn verify(dir: &Path) -> Result<u64, VerifyError> {
+    let mut names = Names::default();
+    let options = Options { policy: Some(policy()), replay: Some(&mut names), ..Options::default() };
+    verify_folder(dir, options).map(|report| report.replayed)
+}
+
+#[test]
+fn every_flipped_byte_of_every_file_is_found() {
+    let dirs = Dirs::new();
+    write_log(&dirs, &[1, 1, 1]);
+    assert_eq!(verify(&dirs.public()), Ok(3));
+    let mut codes = [0u32; 9];
+    for (name, good) in files(&dirs.public()) {
+        let path = dirs.public().join(&name);
+        for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            // All bits of the policy, which fails early; one bit of each byte elsewhere.
+            if name != "policy" && bit != at % 8 {
+                continue;
+            }
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            fs::write(&path, &bad).unwrap();
+            let error = verify(&dirs.public()).expect_err(&format!("{name} byte {at} bit {bit}"));
+            codes[usize::from(error.exit_code())] += 1;
+        }
+        fs::write(&path, good).unwrap();
+    }
+    assert_eq!(verify(&dirs.public()), Ok(3));
+    assert!(codes[2] > 0 && codes[3] > 0 && codes[4] > 0 && codes[5] > 0, "{codes:?}");
+    assert_eq!(codes[6], 0, "a flipped byte is never blamed on the state machine");
+}
+
+#[test]
+fn a_flip_anywhere_in_a_log_of_two_tiles_is_found() {
+    let dirs = Dirs::new();
+    write_log(&dirs, &[200, 60, 5]);
+    assert_eq!(verify(&dirs.public()), Ok(265));
+    for (name, good) in files(&dirs.public()) {
+        let path = dirs.public().join(&name);
+        for step in 0..4 {
+            let at = (good.len() - 1) * step / 3;
+            let mut bad = good.clone();
+            bad[at] ^= 0x40;
+            fs::write(&path, &bad).unwrap();
+            assert!(verify(&dirs.public()).is_err(), "{name} byte {at}");
+        }
+        for cut in [0, good.len() / 2, good.len() - 1] {
+            fs::write(&path, &good[..cut]).unwrap();
+            assert!(verify(&dirs.public()).is_err(), "{name} cut to {cut}");
+        }
+        fs::write(&path, [&good[..], b"\n"].concat()).unwrap();
+        assert!(verify(&dirs.public()).is_err(), "{name} extended");
+        let is_needed = name != "policy" && !name.ends_with(".p/200") && !name.ends_with(".p/4");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(verify(&dirs.public()).is_err(), is_needed, "{name} removed");
+        fs::write(&path, &good).unwrap();
+    }
+}
+
+#[test]
+fn swapped_and_added_files_are_found() {
+    let dirs = Dirs::new();
+    write_log(&dirs, &[3]);
+    let (tile, entries) = (dirs.public().join("tile/0/000.p/3"), dirs.public().join("tile/entries/000.p/3"));
+    let (a, b) = (fs::read(&tile).unwrap(), fs::read(&entries).unwrap());
+    fs::write(&tile, &b).unwrap();
+    fs::write(&entries, &a).unwrap();
+    assert!(verify(&dirs.public()).is_err());
+    fs::write(&tile, &a).unwrap();
+    fs::write(&entries, &b).unwrap();
+    for extra in
+        ["notes.txt", ".hidden", "tile/0/000.p/3.tmp", "tile/0/001", "tile/0/000", "tile/9/000", "tile/entries/000.p/4"]
+    {
+        fs::write(dirs.public().join(extra), b"x").map_or_else(
+            |_| {
+                fs::create_dir_all(dirs.public().join(extra).parent().unwrap()).unwrap();
+                fs::write(dirs.public().join(extra), b"x").unwrap();
+            },
+            |()| (),
+        );
+        let error = verify(&dirs.public()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert!(error.to_string().contains(extra), "{error}");
+        fs::remove_file(dirs.public().join(extra)).unwrap();
+    }
+    assert_eq!(verify(&dirs.public()), Ok(3));
+}
+
+#[test]
+fn each_kind_of_failure_has_its_code() {
+    let dirs = Dirs::new();
+    let batches = write_log(&dirs, &[3]);
+    let public = dirs.public();
+    let checkpoint = public.join("checkpoint");
+    let code =
+        |options: Options<'_>| verify_folder(&public, options).map(|r| r.cosigners.len()).map_err(|e| e.exit_code());
+    let given = || Options { policy: Some(policy()), ..Options::default() };
+    assert_eq!(code(Options::default()), Ok(4), "the folder's own policy");
+    // 4: two of four; another policy given.
+    let good = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, cosign(&batches[0].note, &[0, 1], 5).to_string()).unwrap();
+    assert_eq!(code(given()), Err(4));
+    fs::write(&checkpoint, &good).unwrap();
+    let other = policy().to_string().replace("group hospitals 3", "group hospitals 2");
+    assert_eq!(code(Options { policy: Some(Policy::parse(other.as_bytes()).unwrap()), ..Options::default() }), Err(4));
+    // 5: a signed root of other entries.
+    let lie = cosign(&checkpoint_note(3, [9; 32]), &[0, 1, 2], 5);
+    fs::write(&checkpoint, lie.to_string()).unwrap();
+    assert_eq!(code(given()), Err(5));
+    fs::write(&checkpoint, &good).unwrap();
+    // 7: too old; older than what was seen.
+    let at = NOW_MS + 3_600_000;
+    assert_eq!(code(Options { freshness: Some((at, 3_600_000)), ..given() }), Ok(4));
+    assert_eq!(code(Options { freshness: Some((at + 2000, 3_600_000)), ..given() }), Err(7));
+    assert_eq!(code(Options { freshness: Some((NOW_MS - 7_200_000, 3_600_000)), ..given() }), Err(7));
+    let known = |note: Note| Options { known: Some(note), ..given() };
+    assert_eq!(code(known(checkpoint_note(9, [9; 32]))), Err(7));
+    // 8: another root at a size that was seen.
+    assert_eq!(code(known(checkpoint_note(2, [9; 32]))), Err(8));
+    assert_eq!(code(known(batches[0].note.clone())), Ok(4));
+}
+
+#[test]
+fn an_entry_against_the_rules_is_named_by_its_index() {
+    let dirs = Dirs::new();
+    write_log(&dirs, &[3]);
+    let mut taken = Names(["n1".to_owned()].into());
+    let options = Options { policy: Some(policy()), replay: Some(&mut taken), ..Options::default() };
+    let error = verify_folder(&dirs.public(), options).unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().as_str()), (6, "state machine: entry 1: n1 is taken"));
+}
+
+#[test]
+fn a_folder_without_a_policy_asks_for_one() {
+    let dirs = Dirs::new();
+    write_log(&dirs, &[1]);
+    fs::remove_file(dirs.public().join("policy")).unwrap();
+    let error = verify_folder(&dirs.public(), Options::default()).unwrap_err();
+    assert!(error.to_string().contains("pass the policy file"), "{error}");
+    assert_eq!(verify(&dirs.public()), Ok(1));
+}

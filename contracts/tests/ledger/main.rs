@@ -1,0 +1,11 @@
+//! The ledger from outside: golden vectors, other people's implementations, crashes, liars and flipped bytes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
+mod folder;
+mod golden;
+mod oracles;
+mod sequencer;
+mod store;
+mod support;
+mod witness;

@@ -1,0 +1,246 @@
+//! From a committed checkpoint to a final one: the witnesses are shown the new entries, cosign, and store what the quorum signed.
+//!
+//! One checkpoint is on its way at a time; what is committed meanwhile goes with the next. A checkpoint is **published**
+//! when its policy is met, and **final** when a quorum has said that it holds the cosigned checkpoint durably (the
+//! certificate round of LEDGER): from then on no loss of the coordinator can take it back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::note::{Note, SignatureLine};
+use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+
+/// What the shell has to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send the leaves `from..to`, then ask for a cosignature of the checkpoint of size `to`, proven from `old`.
+    Ask {
+        /// The witness's party.
+        party: String,
+        /// Entries it holds already.
+        from: u64,
+        /// Size of the checkpoint.
+        to: u64,
+        /// The checkpoint, signed by the log.
+        note: String,
+    },
+    /// Store the cosigned checkpoint durably as the published one, then send it to these witnesses.
+    Publish {
+        /// The note with its cosignatures.
+        note: String,
+    },
+    /// Send the published checkpoint to one witness.
+    Show {
+        /// The witness's party.
+        party: String,
+        /// The note.
+        note: String,
+    },
+    /// Entries below `size` are final.
+    Final {
+        /// That many.
+        size: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Witness {
+    mirror_size: u64,
+    asked: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Stage {
+    Cosigning,
+    Certifying,
+}
+
+#[derive(Debug)]
+struct Flight {
+    size: u64,
+    note: Note,
+    policies: Vec<Policy>,
+    stage: Stage,
+    certified: BTreeSet<String>,
+}
+
+/// What is on its way to finality.
+#[derive(Debug)]
+pub struct Finality {
+    final_size: u64,
+    published: Option<String>,
+    policy: Policy,
+    flight: Option<Flight>,
+    witnesses: BTreeMap<String, Witness>,
+    actions: VecDeque<Action>,
+}
+
+impl Finality {
+    /// At start-up: what is published, and the policy in force at that size.
+    pub fn new(final_size: u64, published: Option<String>, policy: Policy) -> Finality {
+        Finality {
+            final_size,
+            published,
+            policy,
+            flight: None,
+            witnesses: BTreeMap::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Entries that are final.
+    pub fn final_size(&self) -> u64 {
+        self.final_size
+    }
+
+    /// The published checkpoint.
+    pub fn published(&self) -> Option<&str> {
+        self.published.as_deref()
+    }
+
+    /// Whether a checkpoint is on its way.
+    pub fn is_busy(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// Takes a committed checkpoint on its way. `policy` is the one in force after its entries; when it differs from the
+    /// one before, both must be met: a change of the witnesses needs the old quorum and the new one.
+    pub fn begin(&mut self, note: Note, policy: Policy) -> Result<(), String> {
+        let checkpoint = Checkpoint::of(&note).map_err(|error| error.to_string())?;
+        let mut policies = vec![policy];
+        if policies.first() != Some(&self.policy) {
+            policies.push(self.policy.clone());
+        }
+        self.flight =
+            Some(Flight { size: checkpoint.size, note, policies, stage: Stage::Cosigning, certified: BTreeSet::new() });
+        for witness in self.witnesses.values_mut() {
+            witness.asked = false;
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// A witness has a link and holds so many entries.
+    pub fn handle_up(&mut self, party: &str, mirror_size: u64) {
+        self.witnesses.insert(party.to_owned(), Witness { mirror_size, asked: false });
+        match (&self.flight, &self.published) {
+            (Some(flight), _) if flight.stage == Stage::Certifying => {
+                let note = flight.note.to_string();
+                self.ask(party, &note);
+                self.actions.push_back(Action::Show { party: party.to_owned(), note });
+            }
+            (None, Some(note)) => {
+                let note = note.clone();
+                self.ask(party, &note);
+                self.actions.push_back(Action::Show { party: party.to_owned(), note });
+            }
+            _ => {}
+        }
+        self.advance();
+    }
+
+    /// A witness lost its link.
+    pub fn handle_down(&mut self, party: &str) {
+        self.witnesses.remove(party);
+    }
+
+    /// Cosignature lines of a witness for the checkpoint on its way. Lines that do not verify are an error of that witness.
+    pub fn handle_cosigned(&mut self, party: &str, size: u64, lines: &str) -> Result<(), String> {
+        if let Some(witness) = self.witnesses.get_mut(party) {
+            witness.mirror_size = witness.mirror_size.max(size);
+        }
+        let Some(flight) = self.flight.as_mut().filter(|flight| flight.size == size) else { return Ok(()) };
+        if flight.stage != Stage::Cosigning {
+            return Ok(());
+        }
+        let mut note = flight.note.clone();
+        for line in lines.lines() {
+            let line = SignatureLine::parse(line).map_err(|error| error.to_string())?;
+            // A witness speaks for itself alone, and only a line that verifies is ever attached.
+            if line.name != party {
+                continue;
+            }
+            let vkey = flight.policies.iter().flat_map(Policy::witnesses).find(|(_, vkey, _)| line.is_by(vkey));
+            if let Some((_, vkey, _)) = vkey {
+                vkey.verify(note.text(), &line).map_err(|error| error.to_string())?;
+                note.push(line).map_err(|error| error.to_string())?;
+            }
+        }
+        flight.note = note;
+        self.advance();
+        Ok(())
+    }
+
+    /// The witness would not sign; if it merely holds another size, it is asked again from there.
+    pub fn handle_not_cosigned(&mut self, party: &str, holds: u64) {
+        if let Some(witness) = self.witnesses.get_mut(party)
+            && holds < witness.mirror_size
+        {
+            witness.mirror_size = holds;
+            witness.asked = false;
+        }
+        self.advance();
+    }
+
+    /// The witness holds the cosigned checkpoint of this size durably.
+    pub fn handle_certified(&mut self, party: &str, size: u64) {
+        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.size == size) {
+            flight.certified.insert(party.to_owned());
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        let Some(flight) = &mut self.flight else { return };
+        if flight.stage == Stage::Cosigning {
+            let met = flight.policies.iter().all(|p| p.evaluate(&flight.note, UnknownSigners::Ignore).is_ok());
+            if met {
+                flight.stage = Stage::Certifying;
+                let note = flight.note.to_string();
+                self.published = Some(note.clone());
+                self.actions.push_back(Action::Publish { note: note.clone() });
+                for party in self.witnesses.keys() {
+                    self.actions.push_back(Action::Show { party: party.clone(), note: note.clone() });
+                }
+            }
+        }
+        let Some(flight) = &self.flight else { return };
+        let certified = || flight.certified.iter().map(String::as_str);
+        if flight.stage == Stage::Certifying && flight.policies.iter().all(|policy| policy.is_quorum(certified())) {
+            self.final_size = flight.size;
+            if let Some(policy) = flight.policies.first() {
+                self.policy = policy.clone();
+            }
+            self.flight = None;
+            self.actions.push_back(Action::Final { size: self.final_size });
+            return;
+        }
+        let note = flight.note.to_string();
+        let cosigning = flight.stage == Stage::Cosigning;
+        let parties: Vec<String> = self.witnesses.keys().cloned().collect();
+        for party in parties.iter().filter(|_| cosigning) {
+            self.ask(party, &note);
+        }
+    }
+
+    fn ask(&mut self, party: &str, note: &str) {
+        let Some(to) = checkpoint_size(note) else { return };
+        let Some(witness) = self.witnesses.get_mut(party) else { return };
+        if witness.asked {
+            return;
+        }
+        witness.asked = true;
+        let action = Action::Ask { party: party.to_owned(), from: witness.mirror_size.min(to), to, note: note.to_owned() };
+        self.actions.push_back(action);
+    }
+}
+
+fn checkpoint_size(note: &str) -> Option<u64> {
+    let note = Note::parse(note.as_bytes()).ok()?;
+    Checkpoint::of(&note).ok().map(|checkpoint| checkpoint.size)
+}

@@ -1,0 +1,314 @@
+//! The ledger's one writer: batches what comes, commits it, takes it through the witnesses, and says what is final.
+//!
+//! The order of LEDGER, and what a crash after each step means:
+//!
+//! 1. validate and stage in memory: nothing has happened;
+//! 2. commit (staged, HEAD swapped, tiles applied): the batch stands, start-up finishes it; only now may its signature leave;
+//! 3. witnesses cosign ([`crate::finality`]): asked again after a restart;
+//! 4. publish: the checkpoint is public;
+//! 5. witnesses hold it: final, and acknowledged. Data, money and stages start here only.
+//!
+//! Any error of the disk stops the process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::body::Body;
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::due::Header;
+use leben_contracts::agreement::party::{PartyId, Role};
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::entry::{Entry, Envelope};
+use leben_contracts::ledger::note::{Note, VerifierKey};
+use leben_contracts::ledger::policy::Policy;
+use leben_contracts::ledger::store::{LogReader, LogStore};
+use leben_protocol::frame::ContractId;
+use leben_protocol::reject::{Reject, RejectCode};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::fatal::Fatal;
+use super::jobs::Orders;
+use super::sequence::Sequence;
+
+/// How many commands may wait for the writer.
+const COMMANDS_MAX: usize = 4096;
+
+/// How long an action of the coordinator's own may wait for its place, milliseconds.
+const ACTION_VALID_MS: u64 = 3_600_000;
+
+/// Where an entry is.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// Its index.
+    pub index: u64,
+    /// tlog-proof text, empty if only sequenced.
+    pub proof: Vec<u8>,
+}
+
+/// To the writer.
+pub(super) enum Command {
+    /// A signed action.
+    Append { envelope: Vec<u8>, wait_final: bool, reply: oneshot::Sender<Result<Appended, Reject>> },
+    /// An action of the coordinator's own, composed as the ledger stands when its turn comes.
+    Own { contract: Option<ContractId>, body: Box<Body>, reply: oneshot::Sender<Result<Appended, Reject>> },
+    /// A witness has a link.
+    Up { party: String, mirror_size: u64, orders: Orders },
+    /// A witness's link ended; answered with whether it was the current one.
+    Down { party: String, orders: Orders, reply: oneshot::Sender<bool> },
+    /// Cosignature lines.
+    Cosigned { party: String, size: u64, lines: String },
+    /// No cosignature.
+    NotCosigned { party: String, size: u64, reject: Reject },
+    /// A witness holds the published checkpoint.
+    Certified { party: String, size: u64 },
+}
+
+/// The final part of the ledger, replayed.
+pub(super) struct Final {
+    pub(super) state: State,
+    pub(super) root: [u8; 32],
+}
+
+struct Shared {
+    origin: String,
+    log: VerifierKey,
+    reader: LogReader,
+    final_part: RwLock<Final>,
+    finals: watch::Sender<u64>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// A handle to the ledger.
+#[derive(Clone)]
+pub struct Ledger(Arc<Shared>);
+
+/// Who writes, and as whom.
+pub struct Author {
+    /// The coordinator's party.
+    pub party: PartyId,
+    /// Its party key.
+    pub key: SigningKey,
+}
+
+impl Ledger {
+    /// Takes up the log in `store` and starts its writer, whose end is a fault of ours.
+    pub fn start(
+        store: LogStore,
+        log_key: SigningKey,
+        origin: &str,
+        author: Author,
+        metrics: Arc<super::metrics::Metrics>,
+        batch_max: usize,
+    ) -> Result<(Ledger, tokio::task::JoinHandle<Result<(), Fatal>>), Fatal> {
+        let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        let (sequence, final_part) = Sequence::recover(store, log_key, origin, author, metrics, batch_max)?;
+        let finals = watch::Sender::new(final_part.state.next_index());
+        let ledger = Ledger(Arc::new(Shared {
+            origin: origin.to_owned(),
+            log: sequence.log_vkey(),
+            reader: sequence.reader(),
+            final_part: RwLock::new(final_part),
+            finals,
+            commands,
+        }));
+        let writer = tokio::spawn(sequence.run(waiting, ledger.clone()));
+        Ok((ledger, writer))
+    }
+
+    /// Name of the log.
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The log's key in C2SP form.
+    pub fn log_vkey(&self) -> String {
+        self.0.log.to_string()
+    }
+
+    /// Entries that are final.
+    pub fn final_size(&self) -> u64 {
+        self.with_final(|state, _| state.next_index())
+    }
+
+    /// Hears of each growth of the final part.
+    pub fn watch_final(&self) -> watch::Receiver<u64> {
+        self.0.finals.subscribe()
+    }
+
+    /// Looks at the final part.
+    pub fn with_final<T>(&self, look: impl FnOnce(&State, [u8; 32]) -> T) -> T {
+        let part = self.0.final_part.read().unwrap_or_else(PoisonError::into_inner);
+        look(&part.state, part.root)
+    }
+
+    pub(super) fn update_final<E>(&self, change: impl FnOnce(&mut Final) -> Result<(), E>) -> Result<(), E> {
+        let mut part = self.0.final_part.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut part)?;
+        self.0.finals.send_replace(part.state.next_index());
+        Ok(())
+    }
+
+    /// Records a signed action.
+    pub async fn append(&self, envelope: Vec<u8>, wait_final: bool) -> Result<Appended, Reject> {
+        self.ask(|reply| Command::Append { envelope, wait_final, reply }).await?
+    }
+
+    /// Records an action of the coordinator's own and waits until it is final.
+    pub async fn append_own(&self, contract: Option<ContractId>, body: Body) -> Result<Appended, Reject> {
+        self.ask(|reply| Command::Own { contract, body: Box::new(body), reply }).await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Reject> {
+        let stopping = || Reject::new(RejectCode::ShuttingDown, "the ledger's writer has stopped");
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.send(command(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    async fn tell(&self, command: Command) {
+        // Fails only when the writer has stopped, and then the process is ending.
+        let _ = self.0.commands.send(command).await;
+    }
+
+    /// A worker's control stream is open.
+    pub async fn witness_up(&self, party: &str, mirror_size: u64, orders: Orders) {
+        self.tell(Command::Up { party: party.to_owned(), mirror_size, orders }).await;
+    }
+
+    /// It ended; true if no newer link of the same party took over.
+    pub async fn witness_down(&self, party: &str, orders: &Orders) -> bool {
+        let (party, orders) = (party.to_owned(), orders.clone());
+        self.ask(|reply| Command::Down { party, orders, reply }).await.unwrap_or(false)
+    }
+
+    /// Cosignature lines came.
+    pub async fn cosigned(&self, party: &str, size: u64, lines: String) {
+        self.tell(Command::Cosigned { party: party.to_owned(), size, lines }).await;
+    }
+
+    /// A witness would not sign.
+    pub async fn not_cosigned(&self, party: &str, size: u64, reject: Reject) {
+        self.tell(Command::NotCosigned { party: party.to_owned(), size, reject }).await;
+    }
+
+    /// A witness holds the published checkpoint.
+    pub async fn certified(&self, party: &str, size: u64) {
+        self.tell(Command::Certified { party: party.to_owned(), size }).await;
+    }
+
+    /// The party whose link carries this key.
+    pub fn party_of_link_key(&self, key: &[u8; 32]) -> Option<String> {
+        self.with_final(|state, _| state.party_by_tls_key(key).map(|party| party.id.to_string()))
+    }
+
+    /// Parties of a contract, the coordinator's own and admins may watch it.
+    pub fn may_see(&self, party: &str, contract: &ContractId) -> Result<(), Reject> {
+        self.with_final(|state, _| {
+            let unknown = || Reject::new(RejectCode::UnknownContract, hex::encode(contract));
+            let contract = state.contract(&Hash32(*contract)).ok_or_else(unknown)?;
+            let named = contract.terms.parties.iter().any(|named| named.party.as_str() == party);
+            let admin = state.admins().iter().any(|admin| admin.as_str() == party);
+            match named || admin {
+                true => Ok(()),
+                false => Err(Reject::new(RejectCode::NotAllowed, format!("{party} is no party of this contract"))),
+            }
+        })
+    }
+
+    /// Whether the party owns data of this contract and has not taken it back.
+    pub fn is_owner(&self, party: &str, contract: &ContractId) -> bool {
+        self.with_final(|state, _| {
+            let contract = state.contract(&Hash32(*contract));
+            contract.is_some_and(|contract| contract.active_owners().iter().any(|owner| owner.as_str() == party))
+        })
+    }
+
+    /// Whether the party is to receive this contract's result.
+    pub fn is_recipient(&self, party: &str, contract: &ContractId) -> bool {
+        self.with_final(|state, _| {
+            let contract = state.contract(&Hash32(*contract));
+            contract.is_some_and(|contract| contract.terms.delivery.recipient.as_str() == party)
+        })
+    }
+
+    /// Whether this contract's result is recorded as delivered.
+    pub fn is_delivered(&self, contract: &ContractId) -> bool {
+        self.with_final(|state, _| state.contract(&Hash32(*contract)).is_some_and(|c| c.delivery.is_some()))
+    }
+
+    /// The contract, in hex, that each entry of this part names, for those that name one.
+    pub fn contracts_of(&self, range: std::ops::Range<u64>) -> Result<Vec<(u64, String)>, Fatal> {
+        let size = self.final_size();
+        let leaves = self.0.reader.entries(range.clone(), size).map_err(|error| Fatal::Ledger(error.to_string()))?;
+        let mut found = Vec::new();
+        for (index, leaf) in range.zip(leaves) {
+            let entry = Entry::parse(&leaf).map_err(|error| Fatal::Ledger(error.to_string()))?;
+            let payload = hex::encode(entry.envelope().payload_hash());
+            let proposed = (entry.action().kind == "Propose").then_some(payload);
+            found.extend(entry.action().contract.clone().or(proposed).map(|contract| (index, contract)));
+        }
+        Ok(found)
+    }
+
+    /// A file of the published folder: the checkpoint, or a tile of a committed part. Nothing else lies there.
+    pub fn file(&self, path: &str) -> Result<Vec<u8>, Reject> {
+        let not_found = || Reject::new(RejectCode::NotFound, format!("the ledger has no file '{path}'"));
+        match path {
+            "checkpoint" => self.0.reader.checkpoint().map(|note| note.to_string().into_bytes()).map_err(|_| not_found()),
+            tile => {
+                let tile = leben_contracts::ledger::tile::TilePath::parse(tile).map_err(|_| not_found())?;
+                std::fs::read(self.0.reader.dir().join(tile.to_string())).map_err(|_| not_found())
+            }
+        }
+    }
+}
+
+/// Someone who waits for an entry to become final.
+pub(super) struct Waiter {
+    pub(super) index: u64,
+    pub(super) since_ms: u64,
+    pub(super) reply: oneshot::Sender<Result<Appended, Reject>>,
+}
+
+/// The writer's waiting callers and linked witnesses.
+#[derive(Default)]
+pub(super) struct Callers {
+    pub(super) waiters: VecDeque<Waiter>,
+    pub(super) links: BTreeMap<String, Orders>,
+}
+
+/// The policy in force: none before the first validators.
+pub(super) fn policy_of(state: &State, log: &VerifierKey) -> Result<Policy, Fatal> {
+    match state.witness_policy() {
+        Some(policy) => Ok(policy),
+        None => Policy::k_of_n(log, &[], 0).map_err(|error| Fatal::Ledger(error.to_string())),
+    }
+}
+
+/// Signs an action of the coordinator's own as the ledger stands.
+pub(super) fn sign_own(
+    state: &State,
+    author: &Author,
+    contract: Option<ContractId>,
+    body: &Body,
+    now_ms: u64,
+) -> Result<Vec<u8>, Reject> {
+    let refused = |text: String| Reject::new(RejectCode::EntryRefused, text);
+    let id = contract.map(Hash32);
+    let header = Header {
+        actor: &author.party,
+        role: Role::Coordinator,
+        now_ms,
+        valid_ms: ACTION_VALID_MS,
+        nonce: super::nonce(),
+    };
+    let action = state.draft(body, id.as_ref(), &header).map_err(|error| refused(error.to_string()))?;
+    let envelope = Envelope::sign(&action, &[&author.key]).map_err(|error| refused(error.to_string()))?;
+    Ok(envelope.to_bytes())
+}
+
+/// Reads a note that this process wrote.
+pub(super) fn own_note(text: &str) -> Result<Note, Fatal> {
+    Note::parse(text.as_bytes()).map_err(|error| Fatal::Inconsistent(error.to_string()))
+}

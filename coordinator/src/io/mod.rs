@@ -1,0 +1,155 @@
+//! The shell: sockets, disks, the clock.
+//!
+//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`] and `sequence` (the one writer), [`server`] (who is
+//! at the other end), [`requests`], [`enrol`], [`uploads`] and [`spool`] (what they want), [`jobs`] (the shell around the
+//! core's jobs), [`index`] (a rebuildable view), [`http`] and [`metrics`] (what is shown), [`fatal`] and [`clock`].
+
+pub mod clock;
+pub mod config;
+pub mod enrol;
+pub mod fatal;
+pub mod http;
+pub mod index;
+pub mod jobs;
+pub mod ledger;
+pub mod metrics;
+pub mod requests;
+mod sequence;
+pub mod server;
+pub mod setup;
+pub mod spool;
+pub mod store;
+pub mod uploads;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use leben_contracts::agreement::party::PartyId;
+use leben_contracts::ledger::keyfile;
+use leben_contracts::ledger::note::{KeyType, VerifierKey};
+use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::ledger::store::LogStore;
+use leben_protocol::quic::{Listener, Tap};
+use tokio::sync::{mpsc, watch};
+
+use crate::plan::Patience;
+use config::Config;
+use fatal::Fatal;
+use jobs::Jobs;
+use ledger::{Author, Ledger};
+use metrics::Metrics;
+use server::Service;
+use spool::Spool;
+use store::Store;
+
+/// How many events may wait for the jobs.
+const EVENTS_MAX: usize = 4096;
+
+/// 32 bytes from the operating system.
+pub(crate) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    // Without randomness nothing here is safe to do; the system has told no one yet, so the process ends.
+    if getrandom::fill(&mut bytes).is_err() {
+        std::process::abort();
+    }
+    bytes
+}
+
+/// 16 of them: the nonce of an action.
+pub(crate) fn nonce() -> [u8; 16] {
+    let mut nonce = [0; 16];
+    nonce.copy_from_slice(random().get(..16).unwrap_or(&[0; 16]));
+    nonce
+}
+
+/// A coordinator that runs.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it shows metrics, if it does.
+    pub http: Option<SocketAddr>,
+    /// Its ledger.
+    pub ledger: Ledger,
+    /// Its counters.
+    pub metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    tasks: tokio::task::JoinSet<Result<(), Fatal>>,
+}
+
+impl Running {
+    /// Waits until something of ours breaks; the process should then end.
+    pub async fn wait(&mut self) -> Result<(), Fatal> {
+        match self.tasks.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) => Err(Fatal::Inconsistent(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops in peace: links are closed, nothing that was acknowledged is lost.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let server = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if matches!(ended, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), server).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Starts the coordinator in `dir`, recovering whatever an earlier run left. `tap` sees all plaintext of its links.
+pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fatal> {
+    let config = Config::load(&dir.join("coordinator.toml")).map_err(|error| Fatal::Start(error.to_string()))?;
+    let store = Store::open(dir)?;
+    let key = |name: &str| {
+        keyfile::load(&store.path("keys").join(name)).map_err(|error| Fatal::Start(error.to_string()))
+    };
+    let (log_key, party_key, link_key) = (key("log.key")?, key("party.key")?, key("link.key")?);
+    let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&log_key))
+        .map_err(|error| Fatal::Start(error.to_string()))?;
+    let log_store = LogStore::open(&store.path("ledger"), &store.path("state"), &log)
+        .map_err(|error| Fatal::Ledger(error.to_string()))?;
+    let metrics = Arc::new(Metrics::new().map_err(|error| Fatal::Start(error.to_string()))?);
+    let party = PartyId::new(&config.party).map_err(|error| Fatal::Start(error.to_string()))?;
+    let author = Author { party, key: party_key.clone() };
+    let mut tasks = tokio::task::JoinSet::new();
+    let (ledger, writer) =
+        Ledger::start(log_store, log_key, &config.origin, author, metrics.clone(), config.batch_entries_max)?;
+    tasks.spawn(async move { writer.await.map_err(|error| Fatal::Inconsistent(error.to_string()))? });
+    setup::offer_algorithms(&ledger).await?;
+    tasks.spawn(index::keep(store.path("state/index"), ledger.clone()));
+    let (events, waiting) = mpsc::channel(EVENTS_MAX);
+    let spool = Arc::new(Spool::open(&store.path("spool"))?);
+    let patience = Patience { away_ms_max: config.away_ms_max };
+    let jobs = Jobs::new(ledger.clone(), spool.clone(), store.clone(), metrics.clone(), patience, events.clone());
+    tasks.spawn(jobs.run(waiting));
+    let (stop, stopped) = watch::channel(false);
+    let http = match config.http {
+        None => None,
+        Some(address) => {
+            let listener = http::bind(address).await.map_err(Fatal::io("listen for HTTP"))?;
+            let bound = listener.local_addr()?;
+            let (ledger, metrics, stopped) = (ledger.clone(), metrics.clone(), stopped.clone());
+            tasks.spawn(async move {
+                http::serve(listener, ledger, metrics, stopped).await.map_err(Fatal::io("serve HTTP"))
+            });
+            Some(bound)
+        }
+    };
+    let listener = Listener::bind_with_tap(config.listen, &link_key.to_bytes(), tap)
+        .map_err(|error| Fatal::Start(error.to_string()))?;
+    let address = listener.local_addr().map_err(|error| Fatal::Start(error.to_string()))?;
+    let service =
+        Service { ledger: ledger.clone(), store, spool, metrics: metrics.clone(), events, author_key: party_key };
+    tasks.spawn(async move {
+        server::serve(listener, Arc::new(service), stopped).await;
+        Ok(())
+    });
+    tracing::info!(%address, origin = %config.origin, entries = ledger.final_size(), "the coordinator listens");
+    Ok(Running { address, http, ledger, metrics, stop, tasks })
+}

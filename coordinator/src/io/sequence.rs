@@ -1,0 +1,307 @@
+//! The ledger's writer itself: one task, one log, one order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
+use leben_contracts::ledger::entry::Entry;
+use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
+use leben_contracts::ledger::sequencer::Sequencer;
+use leben_contracts::ledger::store::{LogReader, LogStore};
+use leben_protocol::frame::Order;
+use leben_protocol::limits::FRAME_BYTES_MAX;
+use leben_protocol::reject::{Reject, RejectCode};
+use tokio::sync::mpsc;
+
+use super::clock::now_ms;
+use super::fatal::Fatal;
+use super::ledger::{Appended, Author, Callers, Command, Final, Ledger, Waiter, own_note, policy_of, sign_own};
+use super::metrics::Metrics;
+use crate::finality::{Action, Finality};
+
+/// Entries replayed at a time when a log is taken up.
+const REPLAY_STEP: u64 = 4096;
+
+/// The log, its state machine, and what is on its way to finality.
+pub(super) struct Sequence {
+    store: LogStore,
+    sequencer: Sequencer<State>,
+    log: VerifierKey,
+    author: Author,
+    finality: Finality,
+    committed: VecDeque<Entry>,
+    callers: Callers,
+    metrics: Arc<Metrics>,
+    batch_max: usize,
+}
+
+fn broken(error: impl std::fmt::Display) -> Fatal {
+    Fatal::Ledger(error.to_string())
+}
+
+impl Sequence {
+    /// Replays the log. What is published was final or becomes it: its entries count as final; the rest goes to the
+    /// witnesses again.
+    pub(super) fn recover(
+        store: LogStore,
+        log_key: SigningKey,
+        origin: &str,
+        author: Author,
+        metrics: Arc<Metrics>,
+        batch_max: usize,
+    ) -> Result<(Sequence, Final), Fatal> {
+        let signer = NoteSigner::new(origin, KeyType::Ed25519, log_key).map_err(broken)?;
+        let log = signer.vkey().clone();
+        let (size, reader) = (store.size(), store.reader());
+        let published = store.published().map_or(0, |head| head.size);
+        let mut follower = Follower::new(origin, State::new(origin));
+        let mut final_part = Final { state: State::new(origin), root: [0; 32] };
+        let mut committed = VecDeque::new();
+        let mut from = 0;
+        while from < size {
+            let to = size.min(from + REPLAY_STEP);
+            for (index, leaf) in (from..to).zip(reader.entries(from..to, size).map_err(broken)?) {
+                let entry = Entry::parse(&leaf).map_err(broken)?;
+                follower.apply(&entry).map_err(broken)?;
+                match index < published {
+                    true => final_part.state.apply(index, &entry).map_err(broken)?,
+                    false => committed.push_back(entry),
+                }
+            }
+            from = to;
+        }
+        if published > 0 {
+            final_part.root = reader.root_at(published, size).map_err(broken)?;
+        }
+        let policy = policy_of(&final_part.state, &log)?;
+        let note = match published {
+            0 => None,
+            _ => Some(reader.checkpoint().map_err(broken)?.to_string()),
+        };
+        let builder = store.builder().map_err(broken)?;
+        let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
+        let finality = Finality::new(published, note, policy);
+        let callers = Callers::default();
+        let sequence =
+            Sequence { store, sequencer, log, author, finality, committed, callers, metrics, batch_max };
+        Ok((sequence, final_part))
+    }
+
+    pub(super) fn log_vkey(&self) -> VerifierKey {
+        self.log.clone()
+    }
+
+    pub(super) fn reader(&self) -> LogReader {
+        self.store.reader()
+    }
+
+    /// Serves commands until nobody can send any.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, ledger: Ledger) -> Result<(), Fatal> {
+        self.begin_flight()?;
+        self.carry_out(&ledger)?;
+        while let Some(first) = commands.recv().await {
+            let mut batch = Vec::new();
+            self.take(first, &mut batch)?;
+            // Whatever else waits already goes into the same batch; an idle ledger commits at once.
+            while batch.len() < self.batch_max
+                && let Ok(next) = commands.try_recv()
+            {
+                self.take(next, &mut batch)?;
+            }
+            tokio::task::block_in_place(|| self.commit(batch))?;
+            self.begin_flight()?;
+            tokio::task::block_in_place(|| self.carry_out(&ledger))?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: Command, batch: &mut Vec<Pending>) -> Result<(), Fatal> {
+        match command {
+            Command::Append { envelope, wait_final, reply } => batch.push(Pending { envelope, wait_final, reply }),
+            Command::Own { contract, body, reply } => {
+                // Composed against what is committed: an earlier step of the same contract must not wait in this batch.
+                tokio::task::block_in_place(|| self.commit(std::mem::take(batch)))?;
+                match sign_own(self.sequencer.state(), &self.author, contract, &body, now_ms()) {
+                    Ok(envelope) => batch.push(Pending { envelope, wait_final: true, reply }),
+                    Err(reject) => drop(reply.send(Err(reject))),
+                }
+            }
+            Command::Up { party, mirror_size, orders } => {
+                self.callers.links.insert(party.clone(), orders);
+                self.finality.handle_up(&party, mirror_size);
+            }
+            Command::Down { party, orders, reply } => {
+                let current = self.callers.links.get(&party).is_some_and(|link| link.same_channel(&orders));
+                if current {
+                    self.callers.links.remove(&party);
+                    self.finality.handle_down(&party);
+                }
+                let _ = reply.send(current);
+            }
+            Command::Cosigned { party, size, lines } => {
+                if let Err(error) = self.finality.handle_cosigned(&party, size, &lines) {
+                    tracing::warn!(%party, %error, "a cosignature was refused");
+                }
+            }
+            Command::NotCosigned { party, size, reject } => {
+                tracing::warn!(%party, size, %reject, "a witness did not cosign");
+                self.finality.handle_not_cosigned(&party, size);
+            }
+            Command::Certified { party, size } => self.finality.handle_certified(&party, size),
+        }
+        Ok(())
+    }
+
+    /// Steps 1 and 2: validate, then make durable.
+    fn commit(&mut self, batch: Vec<Pending>) -> Result<(), Fatal> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let envelopes: Vec<Vec<u8>> = batch.iter().map(|pending| pending.envelope.clone()).collect();
+        let staged = self.sequencer.stage(now_ms(), &envelopes).map_err(broken)?;
+        if let Some(batch) = &staged.batch {
+            self.store.commit(batch).map_err(broken)?;
+        }
+        self.committed.extend(staged.entries);
+        self.metrics.ledger_size.set(i64::try_from(self.sequencer.size()).unwrap_or(i64::MAX));
+        let since_ms = now_ms();
+        for (pending, result) in batch.into_iter().zip(staged.results) {
+            match result {
+                Ok(index) if !pending.wait_final => {
+                    let _ = pending.reply.send(Ok(Appended { index, proof: Vec::new() }));
+                }
+                Ok(index) if index < self.finality.final_size() => self.answer_final(index, pending.reply)?,
+                Ok(index) => self.callers.waiters.push_back(Waiter { index, since_ms, reply: pending.reply }),
+                Err(refusal) => {
+                    let reject = Reject::new(RejectCode::EntryRefused, refusal.to_string());
+                    self.metrics.reject(&reject);
+                    let _ = pending.reply.send(Err(reject));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 3 begins when nothing is on its way and something is committed.
+    fn begin_flight(&mut self) -> Result<(), Fatal> {
+        let head = match self.store.head() {
+            Some(head) if !self.finality.is_busy() && head.size > self.finality.final_size() => head,
+            _ => return Ok(()),
+        };
+        let policy = policy_of(self.sequencer.state(), &self.log)?;
+        self.finality.begin(head.note.clone(), policy).map_err(Fatal::Inconsistent)
+    }
+
+    fn carry_out(&mut self, ledger: &Ledger) -> Result<(), Fatal> {
+        while let Some(action) = self.finality.poll_action() {
+            match action {
+                Action::Ask { party, from, to, note } => self.ask(&party, from, to, &note)?,
+                Action::Publish { note } => self.store.publish(&own_note(&note)?).map_err(broken)?,
+                Action::Show { party, note } => self.order(&party, Order::Publish { note: note.into_bytes() }),
+                Action::Final { size } => {
+                    self.handle_final(size, ledger)?;
+                    self.begin_flight()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, party: &str, from: u64, to: u64, note: &str) -> Result<(), Fatal> {
+        let reader = self.store.reader();
+        let size = self.store.size();
+        let mut first_index = from;
+        while first_index < to {
+            let upto = to.min(first_index + REPLAY_STEP.min(256));
+            for leaves in frames(reader.entries(first_index..upto, size).map_err(broken)?) {
+                let count = leaves.len() as u64;
+                self.order(party, Order::Entries { first_index, leaves });
+                first_index += count;
+            }
+        }
+        let proof = match from {
+            0 => Vec::new(),
+            _ if from == to => Vec::new(),
+            _ => reader.consistency(from, to).map_err(broken)?,
+        };
+        let request = AddCheckpoint::new(from, proof, own_note(note)?).map_err(broken)?;
+        self.order(party, Order::Cosign { body: request.to_string().into_bytes() });
+        Ok(())
+    }
+
+    fn order(&mut self, party: &str, order: Order) {
+        let Some(link) = self.callers.links.get(party) else { return };
+        if link.try_send(order).is_err() {
+            tracing::warn!(%party, "the witness does not take its orders; its link is given up");
+            self.callers.links.remove(party);
+            self.finality.handle_down(party);
+        }
+    }
+
+    /// Step 5: the entries are everybody's to build on, and those who waited are told.
+    fn handle_final(&mut self, size: u64, ledger: &Ledger) -> Result<(), Fatal> {
+        let root = self.store.reader().root_at(size, self.store.size()).map_err(broken)?;
+        let mut entries = Vec::new();
+        let from = ledger.final_size();
+        for _ in from..size {
+            entries.extend(self.committed.pop_front());
+        }
+        ledger.update_final(|part| {
+            for (index, entry) in (from..).zip(&entries) {
+                part.state.apply(index, entry).map_err(broken)?;
+            }
+            part.root = root;
+            Ok::<(), Fatal>(())
+        })?;
+        self.metrics.ledger_final_size.set(i64::try_from(size).unwrap_or(i64::MAX));
+        let waiters = std::mem::take(&mut self.callers.waiters);
+        for waiter in waiters {
+            match waiter.index < size {
+                true => {
+                    self.metrics.final_ms.observe(now_ms().saturating_sub(waiter.since_ms) as f64);
+                    self.answer_final(waiter.index, waiter.reply)?;
+                }
+                false => self.callers.waiters.push_back(waiter),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_final(
+        &self,
+        index: u64,
+        reply: tokio::sync::oneshot::Sender<Result<Appended, Reject>>,
+    ) -> Result<(), Fatal> {
+        let note = self.finality.published().unwrap_or_default();
+        let proof = self.store.reader().proof(index, &own_note(note)?).map_err(broken)?;
+        let _ = reply.send(Ok(Appended { index, proof: proof.to_string().into_bytes() }));
+        Ok(())
+    }
+}
+
+/// An append that waits for its batch.
+struct Pending {
+    envelope: Vec<u8>,
+    wait_final: bool,
+    reply: tokio::sync::oneshot::Sender<Result<Appended, Reject>>,
+}
+
+/// Cuts leaves into runs that fit a frame, with room for the frame's own fields.
+fn frames(leaves: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let mut runs = Vec::new();
+    let (mut run, mut bytes) = (Vec::new(), 0);
+    for leaf in leaves {
+        if bytes + leaf.len() > FRAME_BYTES_MAX / 2 {
+            runs.push(std::mem::take(&mut run));
+            bytes = 0;
+        }
+        bytes += leaf.len();
+        run.push(leaf);
+    }
+    runs.push(run);
+    runs.retain(|run| !run.is_empty());
+    runs
+}

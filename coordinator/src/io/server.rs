@@ -1,0 +1,195 @@
+//! The listening side: who is at the other end, and what each stream is for.
+//!
+//! Anybody who proves an ed25519 key gets a link; whether the key belongs to a party is asked of the final ledger. A
+//! stranger may ask what network this is and enrol with an invite, nothing else.
+
+use std::sync::Arc;
+
+use leben_protocol::frame::{Answer, Hello, Network, Order, Report, Request};
+use leben_protocol::limits;
+use leben_protocol::quic::{Connection, FrameReader, FrameWriter, LinkError, Listener};
+use leben_protocol::reject::{Reject, RejectCode};
+use tokio::sync::{mpsc, watch};
+
+use super::clock::now_ms;
+use super::jobs::Event;
+use super::ledger::Ledger;
+use super::metrics::Metrics;
+use super::spool::Spool;
+use super::store::Store;
+use super::{requests, uploads};
+
+/// The protocol version this program speaks.
+pub const VERSION: u16 = 1;
+
+/// Orders that may wait for one worker; a worker that lets more pile up has stopped reading.
+const ORDERS_MAX: usize = 1024;
+
+/// What every stream's handler needs.
+pub struct Service {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// The folder.
+    pub store: Store,
+    /// Uploads.
+    pub spool: Arc<Spool>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// To the jobs.
+    pub events: mpsc::Sender<Event>,
+    /// The coordinator's party key, for countersigning enrolments.
+    pub author_key: ed25519_dalek::SigningKey,
+}
+
+/// Takes links until `stop` says so.
+pub async fn serve(listener: Listener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            link = listener.accept() => match link {
+                None => break,
+                Some(Ok(link)) => {
+                    tokio::spawn(serve_link(link, service.clone()));
+                }
+                Some(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+            },
+        }
+    }
+    listener.close("the coordinator stops").await;
+}
+
+async fn serve_link(link: Connection, service: Arc<Service>) {
+    let link = Arc::new(link);
+    let party = service.ledger.party_of_link_key(&link.peer_key());
+    if let Some(party) = &party {
+        link.admit();
+        tracing::info!(%party, address = %link.remote_address(), "linked");
+    }
+    loop {
+        match link.accept_bi().await {
+            Ok((writer, reader)) => {
+                tokio::spawn(serve_stream(link.clone(), writer, reader, service.clone()));
+            }
+            Err(error) => {
+                tracing::debug!(party = party.as_deref().unwrap_or("a stranger"), %error, "link ended");
+                return;
+            }
+        }
+    }
+}
+
+async fn serve_stream(link: Arc<Connection>, mut writer: FrameWriter, mut reader: FrameReader, service: Arc<Service>) {
+    // Asked anew for every stream: a key may have been enrolled or revoked since the link came up.
+    let party = service.ledger.party_of_link_key(&link.peer_key());
+    let result = match reader.recv::<Hello>().await {
+        Ok(Some(hello)) => dispatch(&link, party.as_deref(), hello, &mut writer, &mut reader, &service).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        let who = party.as_deref().unwrap_or("a stranger");
+        if let Some(reject) = error.reject() {
+            service.metrics.reject(reject);
+            tracing::warn!(%who, %reject, "a peer broke the protocol; its link is closed");
+            link.refuse(reject);
+        } else {
+            tracing::debug!(%who, %error, "a stream ended");
+        }
+    }
+}
+
+async fn dispatch(
+    link: &Connection,
+    party: Option<&str>,
+    hello: Hello,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+    service: &Arc<Service>,
+) -> Result<(), LinkError> {
+    let stranger = || {
+        let fingerprint = leben_protocol::key::fingerprint(&link.peer_key());
+        Reject::new(RejectCode::Stranger, format!("the key {fingerprint} belongs to no party of this ledger"))
+    };
+    match (hello, party) {
+        (Hello::Request(request @ (Request::Network | Request::Enrol { .. })), _) => {
+            requests::answer(link, None, request, writer, reader, service).await
+        }
+        (Hello::Request(request), Some(party)) => {
+            requests::answer(link, Some(party), request, writer, reader, service).await
+        }
+        (Hello::Control { versions, mirror_size }, Some(party)) => {
+            control(link, party, &versions, mirror_size, writer, reader, service).await
+        }
+        (Hello::Upload { contract, slot, chunks }, Some(party)) => {
+            uploads::receive(party, contract, slot, chunks, writer, reader, service).await
+        }
+        (Hello::Watch { contract }, Some(party)) => requests::watch(party, contract, writer, service).await,
+        (Hello::Request(_), None) => {
+            service.metrics.reject(&stranger());
+            writer.send(&Answer::Rejected(stranger())).await?;
+            writer.finish_and_wait().await
+        }
+        (_, None) => Err(LinkError::Misbehaved(stranger())),
+    }
+}
+
+/// A worker's long-lived stream: orders down, reports up.
+async fn control(
+    link: &Connection,
+    party: &str,
+    versions: &[u16],
+    mirror_size: u64,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+    service: &Arc<Service>,
+) -> Result<(), LinkError> {
+    if !versions.contains(&VERSION) {
+        let text = format!("the coordinator speaks version {VERSION}, the worker {versions:?}");
+        writer.send(&Order::Rejected(Reject::new(RejectCode::UnsupportedVersion, text))).await?;
+        return writer.finish_and_wait().await;
+    }
+    writer.send(&Order::Welcome { version: VERSION, network: network(&service.ledger) }).await?;
+    let (orders, mut waiting) = mpsc::channel(ORDERS_MAX);
+    service.ledger.witness_up(party, mirror_size, orders.clone()).await;
+    let up = Event::Link { hospital: party.to_owned(), orders: Some(orders.clone()) };
+    let _ = service.events.send(up).await;
+    let result = loop {
+        tokio::select! {
+            order = waiting.recv() => match order {
+                Some(order) => if let Err(error) = writer.send(&order).await { break Err(error) },
+                None => break Ok(()),
+            },
+            report = reader.recv::<Report>() => match report {
+                Ok(Some(report)) => handle_report(party, report, service).await,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            },
+            error = link.closed() => break Err(error),
+        }
+    };
+    if service.ledger.witness_down(party, &orders).await {
+        let down = Event::Link { hospital: party.to_owned(), orders: None };
+        let _ = service.events.send(down).await;
+    }
+    tracing::info!(%party, "unlinked");
+    result
+}
+
+async fn handle_report(party: &str, report: Report, service: &Arc<Service>) {
+    match report {
+        Report::Cosigned { size, lines } => service.ledger.cosigned(party, size, lines).await,
+        Report::NotCosigned { size, reject } => service.ledger.not_cosigned(party, size, reject).await,
+        Report::Certified { size } => service.ledger.certified(party, size).await,
+        Report::Job { contract, report } => {
+            let _ = service.events.send(Event::Report { hospital: party.to_owned(), contract, report }).await;
+        }
+    }
+}
+
+/// What this coordinator says about its network.
+pub fn network(ledger: &Ledger) -> Network {
+    Network { origin: ledger.origin().to_owned(), log_vkey: ledger.log_vkey(), size: ledger.final_size(), now_ms: now_ms() }
+}
+
+/// Reads at most this much of a folder's file for a peer.
+pub const FILE_BYTES_MAX: u64 = limits::BLOB_BYTES_MAX;

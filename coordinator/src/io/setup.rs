@@ -1,0 +1,114 @@
+//! A new network: keys made here, a genesis entry, settings. And what a running coordinator offers by itself.
+
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::body::{AlgorithmOffer, Body, Founder, Genesis};
+use leben_contracts::agreement::due::Header;
+use leben_contracts::agreement::hash::{Hash32, X25519Key};
+use leben_contracts::agreement::party::{Code, PartyId, PartyKeys, Role};
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::entry::Envelope;
+use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::ledger::keyfile;
+use leben_contracts::ledger::note::{KeyType, NoteSigner};
+use leben_contracts::ledger::sequencer::Sequencer;
+use leben_contracts::ledger::store::{LogStore, durable_replace};
+use leben_privacy::seal;
+
+use super::clock::now_ms;
+use super::config::Config;
+use super::fatal::Fatal;
+use super::ledger::Ledger;
+use super::{nonce, random};
+
+fn start(error: impl std::fmt::Display) -> Fatal {
+    Fatal::Start(error.to_string())
+}
+
+/// Makes a new network in `dir`: settings, keys of the coordinator and of a first admin, and the genesis entry.
+pub fn init(dir: &Path, config: &Config, template: &str, admin: &str) -> Result<(), Fatal> {
+    if dir.join("coordinator.toml").exists() {
+        return Err(Fatal::Start(format!("{} holds a coordinator already; choose another --dir", dir.display())));
+    }
+    let party = PartyId::new(&config.party).map_err(start)?;
+    let admin_party = PartyId::new(admin).map_err(start)?;
+    let make = |folder: &str, name: &str| keyfile::create(&dir.join(folder).join(name), &random()).map_err(start);
+    let log_key = make("keys", "log.key")?;
+    let coordinator = founder(dir, "keys", party.clone())?;
+    let admin = founder(dir, "admin", admin_party)?;
+    let body = Body::Genesis(Genesis {
+        origin: config.origin.clone(),
+        log_key: PublicKey::of(&log_key),
+        coordinator,
+        admins: vec![admin],
+    });
+    let header =
+        Header { actor: &party, role: Role::Coordinator, now_ms: now_ms(), valid_ms: 3_600_000, nonce: nonce() };
+    let action = State::new(&config.origin).draft(&body, None, &header).map_err(start)?;
+    let party_key = keyfile::load(&dir.join("keys/party.key")).map_err(start)?;
+    let envelope = Envelope::sign(&action, &[&party_key]).map_err(start)?;
+    write_genesis(dir, config, log_key, envelope)?;
+    // Last: a folder without settings is not a coordinator, so a crash before this line leaves nothing half made.
+    durable_replace(&dir.join("coordinator.toml"), template.as_bytes()).map_err(start)
+}
+
+fn founder(dir: &Path, folder: &str, party: PartyId) -> Result<Founder, Fatal> {
+    let make = |name: &str| keyfile::create(&dir.join(folder).join(name), &random()).map_err(start);
+    let (party_key, link_key, sealing_key) = (make("party.key")?, make("link.key")?, make("sealing.key")?);
+    Ok(Founder {
+        party,
+        keys: PartyKeys {
+            party: PublicKey::of(&party_key),
+            witness: None,
+            validator: None,
+            tls: PublicKey::of(&link_key),
+        },
+        sealing: X25519Key(seal::public_of(&sealing_key.to_bytes())),
+    })
+}
+
+fn write_genesis(dir: &Path, config: &Config, log_key: SigningKey, envelope: Envelope) -> Result<(), Fatal> {
+    let signer = NoteSigner::new(&config.origin, KeyType::Ed25519, log_key).map_err(start)?;
+    let mut store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey()).map_err(start)?;
+    let follower = Follower::new(&config.origin, State::new(&config.origin));
+    let builder = store.builder().map_err(start)?;
+    let mut sequencer = Sequencer::new(signer, builder, follower).map_err(start)?;
+    let staged = sequencer.stage(now_ms(), &[envelope.to_bytes()]).map_err(start)?;
+    for result in staged.results {
+        result.map_err(start)?;
+    }
+    if let Some(batch) = &staged.batch {
+        store.commit(batch).map_err(start)?;
+        // Nobody else witnesses the first entry: it is public as the log alone signed it.
+        store.publish(&batch.note).map_err(start)?;
+    }
+    Ok(())
+}
+
+/// Offers the built-in algorithms that are not on the ledger yet.
+pub async fn offer_algorithms(ledger: &Ledger) -> Result<(), Fatal> {
+    let known: Vec<Hash32> =
+        ledger.with_final(|state, _| state.algorithms().values().map(|record| record.offer.digest).collect());
+    for built_in in leben_models::registry::all() {
+        let digest = Hash32(built_in.digest);
+        if known.contains(&digest) {
+            continue;
+        }
+        let body = Body::AlgorithmOffer(AlgorithmOffer {
+            name: Code::new(built_in.name).map_err(start)?,
+            version: Code::new(&built_in.version.to_string()).map_err(start)?,
+            digest,
+            trains_model: true,
+        });
+        let ledger = ledger.clone();
+        // Beside everything else: with hospitals as witnesses it becomes final only when they are linked.
+        tokio::spawn(async move {
+            if let Err(reject) = ledger.append_own(None, body).await {
+                tracing::warn!(%reject, "an algorithm could not be offered");
+            }
+        });
+    }
+    Ok(())
+}

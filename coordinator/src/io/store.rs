@@ -1,0 +1,143 @@
+//! The coordinator's folder, ledger apart.
+//!
+//! ```text
+//! coordinator.toml          the operator's settings
+//! keys/*.key                log, party, link: one ed25519 key each
+//! ledger/                   the published log (tlog-tiles); any web server may serve it
+//! state/                    what the ledger needs to restart: HEAD, staging, evidence
+//! invites/<code hash>       lost: the newcomer asks again · rolled back: a code could work twice, which the ledger refuses
+//! jobs/<contract>/job.json  lost: the job ends as aborted · rolled back: hospitals refuse the used slots
+//! jobs/<contract>/<digest>  model states, public to the job's hospitals; grows with stages, not rounds
+//! jobs/<contract>/result    sealed to the AI team; the operator can delete it
+//! spool/                    see `spool`
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use leben_contracts::ledger::store::durable_replace;
+use leben_protocol::frame::ContractId;
+use leben_protocol::invite;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+
+/// What an admin fixed when issuing an invite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invited {
+    /// The party id the newcomer must take.
+    pub party: String,
+    /// `hospital` or `team`.
+    pub kind: String,
+    /// Credits that the newcomer is given, for a team.
+    pub credits: u64,
+    /// When the invite ends, milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The folder at `dir`; sub-folders are made.
+    pub fn open(dir: &Path) -> io::Result<Store> {
+        for folder in ["keys", "invites", "jobs"] {
+            fs::create_dir_all(dir.join(folder))?;
+        }
+        Ok(Store { dir: dir.to_owned() })
+    }
+
+    /// A path below the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Keeps an invite until it is used or its time is over.
+    pub fn keep_invite(&self, code: &str, invited: &Invited) -> io::Result<()> {
+        let bytes = serde_json::to_vec(invited)?;
+        durable_replace(&self.dir.join("invites").join(invite::code_hash(code)), &bytes).map_err(io::Error::other)
+    }
+
+    /// The invite of this code, if it was issued and not used.
+    pub fn invite(&self, code: &str) -> io::Result<Option<Invited>> {
+        match fs::read(self.dir.join("invites").join(invite::code_hash(code))) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The code was used.
+    pub fn drop_invite(&self, code: &str) -> io::Result<()> {
+        match fs::remove_file(self.dir.join("invites").join(invite::code_hash(code))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces a job's checkpoint durably, then removes states that it no longer names.
+    pub fn keep_checkpoint(&self, contract: &ContractId, checkpoint: &Checkpoint) -> io::Result<()> {
+        let folder = self.job_folder(contract)?;
+        durable_replace(&folder.join("job.json"), &serde_json::to_vec_pretty(checkpoint)?).map_err(io::Error::other)?;
+        let named: BTreeSet<&String> = checkpoint.states().collect();
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.len() == 64 && !named.contains(&name) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A job's checkpoint and the states it names, by digest in hex.
+    pub fn job(&self, contract: &ContractId) -> io::Result<Option<(Checkpoint, BTreeMap<String, Vec<u8>>)>> {
+        let folder = self.job_folder(contract)?;
+        let bytes = match fs::read(folder.join("job.json")) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let checkpoint: Checkpoint = serde_json::from_slice(&bytes)?;
+        let mut states = BTreeMap::new();
+        for name in checkpoint.states() {
+            if let Ok(bytes) = fs::read(folder.join(name)) {
+                states.insert(name.clone(), bytes);
+            }
+        }
+        Ok(Some((checkpoint, states)))
+    }
+
+    /// Stores a model state under its digest.
+    pub fn keep_state(&self, contract: &ContractId, digest: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
+        let path = self.job_folder(contract)?.join(hex::encode(digest));
+        durable_replace(&path, bytes).map_err(io::Error::other)
+    }
+
+    /// Where a model state lies.
+    pub fn state_path(&self, contract: &ContractId, digest: &[u8; 32]) -> io::Result<PathBuf> {
+        Ok(self.job_folder(contract)?.join(hex::encode(digest)))
+    }
+
+    /// Stores a job's sealed result.
+    pub fn keep_result(&self, contract: &ContractId, sealed: &[u8]) -> io::Result<()> {
+        durable_replace(&self.result_path(contract)?, sealed).map_err(io::Error::other)
+    }
+
+    /// Where a job's sealed result lies.
+    pub fn result_path(&self, contract: &ContractId) -> io::Result<PathBuf> {
+        Ok(self.job_folder(contract)?.join("result"))
+    }
+
+    fn job_folder(&self, contract: &ContractId) -> io::Result<PathBuf> {
+        let folder = self.dir.join("jobs").join(hex::encode(contract));
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+}

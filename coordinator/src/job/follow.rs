@@ -1,0 +1,87 @@
+//! From one step on the ledger to the next.
+
+use super::{Action, Job, Step, join};
+use crate::facts::Facts;
+use crate::record::{self, Record};
+
+impl Job {
+    /// Moves from one step on the ledger to the next.
+    pub(super) fn follow(&mut self, now_ms: u64, facts: &Facts) {
+        if facts.directory.is_none() {
+            return self.follow_keys(now_ms, facts);
+        }
+        if matches!(self.step, Step::Keys { .. }) {
+            self.step = Step::Start;
+        }
+        let Some(stage) = self.current_stage() else { return self.follow_delivery(facts) };
+        let id = stage.id;
+        if facts.receipts.contains(&id) {
+            // The receipt of the running stage is final: on to the next one.
+            self.checkpoint.stage += 1;
+            self.checkpoint.round = 1;
+            self.checkpoint.state = None;
+            self.checkpoint.pinned = None;
+            self.checkpoint.trace.clear();
+            self.actions.push_back(Action::Remember(self.checkpoint.clone()));
+            self.step = Step::Start;
+            return self.follow(now_ms, facts);
+        }
+        if self.checkpoint.finished.contains_key(&id) {
+            self.step = Step::Receipt;
+            return self.ask_once(record::receipt(&self.plan, &self.checkpoint, id));
+        }
+        match &self.step {
+            Step::Start if facts.started.contains(&id) => self.begin_stage(now_ms),
+            Step::Start => self.ask_once(Some(Record::StageStart { stage: id })),
+            Step::Paused { .. } if !self.suspended => {
+                if let Step::Paused { state } = std::mem::replace(&mut self.step, Step::Start) {
+                    self.begin_round(now_ms, state);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn follow_keys(&mut self, now_ms: u64, facts: &Facts) {
+        let Step::Keys { since_ms, .. } = self.step else { return };
+        let have = facts.key_records.len();
+        let missing: Vec<&String> = self.plan.hospitals.iter().filter(|h| !facts.key_records.contains_key(*h)).collect();
+        self.message = match missing.is_empty() {
+            true => "every hospital's key is on the ledger".into(),
+            false => format!("waiting for the keys of {}", join(&missing)),
+        };
+        let needed = usize::from(self.plan.stages.first().map_or(0, |s| s.rules.hospitals_min).max(self.plan.threshold));
+        let patience_over = now_ms >= since_ms.saturating_add(self.keys_patience_ms());
+        if missing.is_empty() || (patience_over && have >= needed) {
+            let directory = record::directory(&self.plan, &facts.key_records);
+            self.ask_once(Some(Record::RoundFreeze(directory)));
+        } else if patience_over {
+            let reason = format!("{} did not publish keys for this job", join(&missing));
+            self.fail("no-keys", reason);
+        }
+    }
+
+    fn follow_delivery(&mut self, facts: &Facts) {
+        if facts.delivered {
+            return self.end("the result is delivered".into());
+        }
+        self.step = Step::Deliver;
+        match record::result(&self.plan, &self.checkpoint) {
+            Ok((sealed, record)) => {
+                if self.asked.insert(record.key()) {
+                    self.actions.push_back(Action::StoreResult(sealed));
+                    self.actions.push_back(Action::Append(record));
+                }
+            }
+            Err(reason) => self.fail("no-result", reason),
+        }
+    }
+
+    /// A step is asked for once; [`Facts`] show when it is there.
+    pub(super) fn ask_once(&mut self, record: Option<Record>) {
+        if let Some(record) = record.filter(|record| !self.asked.contains(&record.key())) {
+            self.asked.insert(record.key());
+            self.actions.push_back(Action::Append(record));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! From one round of a stage to the next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use leben_models::{Next, Outcome as Estimate, State};
+use leben_privacy::secure_sum::RoundId;
+
+use super::{Action, Job, Step};
+use crate::checkpoint::Finished;
+use crate::plan::StagePlan;
+use crate::record;
+use crate::round::prepare::Preparation;
+use crate::round::{self, Opened, Outcome, Round};
+
+impl Job {
+    pub(super) fn begin_stage(&mut self, now_ms: u64) {
+        let Some(stage) = self.current_stage().cloned() else { return };
+        let from = stage.state_from.and_then(|id| self.checkpoint.finished.get(&id)).map(|f| f.state.clone());
+        let wanted = self.checkpoint.state.clone().or(from);
+        let loaded = match &wanted {
+            None => None,
+            Some(digest) => match self.states.get(digest) {
+                Some(bytes) => match State::from_bytes(bytes) {
+                    Ok(state) => Some(state),
+                    Err(error) => return self.fail("lost-state", error.to_string()),
+                },
+                None => return self.fail("lost-state", "a model state is missing from the coordinator's disk".into()),
+            },
+        };
+        let first = match (&self.checkpoint.state, loaded) {
+            (Some(_), Some(state)) => Ok(state),
+            (_, from) => stage.algorithm.start(from.as_ref()),
+        };
+        match first {
+            Ok(state) => self.begin_round(now_ms, state),
+            Err(finding) => self.fail("finding", format!("stage '{}': {finding}", stage.name)),
+        }
+    }
+
+    pub(super) fn begin_round(&mut self, now_ms: u64, state: State) {
+        let (Some(stage), Some(directory)) = (self.current_stage().cloned(), self.directory.clone()) else { return };
+        if self.suspended {
+            self.say("suspended on the ledger; the next round waits".into());
+            self.step = Step::Paused { state };
+            return;
+        }
+        let hospitals_max = u16::try_from(directory.members.len()).unwrap_or(u16::MAX);
+        let layout = match stage.algorithm.layout(&state, hospitals_max) {
+            Ok(layout) => layout,
+            Err(finding) => return self.fail("finding", format!("stage '{}': {finding}", stage.name)),
+        };
+        let bytes = state.to_bytes();
+        let digest = state.digest();
+        let opened = Opened {
+            contract: self.plan.contract,
+            round_id: RoundId { stage: stage.id, round: self.checkpoint.round },
+            model_digest: digest,
+            state_bytes: bytes.len() as u64,
+            layout: Arc::new(layout),
+            hospitals_max,
+            checkpoint: self.root,
+            epoch: self.checkpoint.epoch,
+            directory,
+        };
+        self.checkpoint.state = Some(hex::encode(digest));
+        self.states.insert(hex::encode(digest), bytes.clone());
+        self.actions.push_back(Action::StoreState { digest, bytes });
+        self.actions.push_back(Action::Remember(self.checkpoint.clone()));
+        let preparation = self.preparation.take().unwrap_or_else(|| Preparation::new(self.checkpoint.slot + 1));
+        self.say(format!("{} round {} of at most {}", stage.name, self.checkpoint.round, stage.rounds_max));
+        let round = Round::new(stage.rules.clone(), opened, preparation, self.checkpoint.pinned.clone());
+        self.step = Step::Run { state, round: Box::new(round) };
+        if let Step::Run { round, .. } = &mut self.step {
+            round.handle_timeout(now_ms, &self.roster);
+        }
+    }
+
+    /// Takes what the round wants done, and its outcome when there is one.
+    pub(super) fn settle_down(&mut self, now_ms: u64) {
+        loop {
+            let Step::Run { round, .. } = &mut self.step else { return };
+            let mut actions = VecDeque::new();
+            while let Some(action) = round.poll_action() {
+                actions.push_back(action);
+            }
+            let outcome = round.poll_outcome();
+            self.forward(actions);
+            let Some((outcome, preparation)) = outcome else { return };
+            self.preparation = Some(preparation);
+            self.handle_outcome(now_ms, outcome);
+        }
+    }
+
+    pub(super) fn forward(&mut self, actions: VecDeque<round::Action>) {
+        for action in actions {
+            match action {
+                round::Action::Send { seat, order } => {
+                    let hospital = self.roster.name(seat).to_owned();
+                    self.actions.push_back(Action::Send { hospital, order });
+                }
+                round::Action::Remember { slot, pinned } => {
+                    self.checkpoint.slot = self.checkpoint.slot.max(slot);
+                    if pinned.is_some() {
+                        self.checkpoint.pinned = pinned;
+                    }
+                    self.actions.push_back(Action::Remember(self.checkpoint.clone()));
+                }
+                round::Action::Fold { slot, seat } => self.actions.push_back(Action::Fold { slot, seat }),
+                round::Action::Discard { slot } => self.actions.push_back(Action::Discard { slot }),
+            }
+        }
+        self.sequence += 1;
+    }
+
+    fn handle_outcome(&mut self, now_ms: u64, outcome: Outcome) {
+        let Step::Run { state, .. } = std::mem::replace(&mut self.step, Step::Start) else { return };
+        let Some(stage) = self.current_stage().cloned() else { return };
+        let (sum, survivors, transcript) = match outcome {
+            Outcome::Summed { sum, survivors, transcript } => (sum, survivors, transcript),
+            Outcome::Failed { reason } => return self.fail("too-few-hospitals", format!("stage '{}': {reason}", stage.name)),
+        };
+        self.transcripts.push(transcript);
+        let next = match stage.algorithm.combine(&state, &sum) {
+            Ok(next) => next,
+            Err(finding) => return self.fail("finding", format!("stage '{}': {finding}", stage.name)),
+        };
+        self.checkpoint.pinned = None;
+        match next {
+            Next::Round(next) => {
+                self.checkpoint.trace.extend(stage.algorithm.loss(&next));
+                if self.checkpoint.round >= stage.rounds_max {
+                    let rounds = stage.rounds_max;
+                    return self.fail("rounds-used-up", format!("stage '{}' used up the {rounds} rounds that the terms allow", stage.name));
+                }
+                self.checkpoint.round += 1;
+                self.begin_round(now_ms, next);
+            }
+            Next::Done(outcome, last) => self.finish_stage(&stage, outcome, &last, &survivors, &state),
+        }
+    }
+
+    fn finish_stage(
+        &mut self,
+        stage: &StagePlan,
+        outcome: Estimate,
+        last: &State,
+        survivors: &[u16],
+        started: &State,
+    ) {
+        let bytes = last.to_bytes();
+        let digest = last.digest();
+        let finished = Finished {
+            state: hex::encode(digest),
+            started_from: hex::encode(started.digest()),
+            rounds: self.checkpoint.round,
+            outcome,
+            hospitals: survivors.iter().map(|seat| self.roster.name(*seat).to_owned()).collect(),
+            trace: self.checkpoint.trace.clone(),
+            transcripts: record::transcripts_digest(&self.transcripts),
+        };
+        self.transcripts.clear();
+        self.say(format!("stage '{}' is done after {} rounds", stage.name, self.checkpoint.round));
+        self.checkpoint.finished.insert(stage.id, finished);
+        self.states.insert(hex::encode(digest), bytes.clone());
+        self.actions.push_back(Action::StoreState { digest, bytes });
+        self.actions.push_back(Action::Remember(self.checkpoint.clone()));
+        self.step = Step::Receipt;
+        self.ask_once(record::receipt(&self.plan, &self.checkpoint, stage.id));
+    }
+}

@@ -1,0 +1,131 @@
+//! `leben-coordinator`: makes a network, serves it, invites to it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::ledger::keyfile;
+use leben_contracts::ledger::note::{KeyType, VerifierKey};
+use leben_coordinator::io::clock::now_ms;
+use leben_coordinator::io::config::Config;
+use leben_coordinator::io::fatal::Fatal;
+use leben_coordinator::io::store::{Invited, Store};
+use leben_coordinator::io::{setup, start};
+use leben_protocol::invite::Invite;
+
+/// The coordinator of a Leben network: keeps the ledger, runs the rounds, reads no hospital's update.
+#[derive(Parser)]
+#[command(name = "leben-coordinator", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The coordinator's folder.
+    #[arg(long, global = true, default_value = "leben-coordinator")]
+    dir: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new network: keys, settings and the first ledger entry.
+    Init {
+        /// Name of the log, part of every checkpoint, for example ledger.example.org/2026.
+        #[arg(long, default_value = "ledger.leben.example/1")]
+        origin: String,
+        /// This organisation's party id on the ledger.
+        #[arg(long, default_value = "coordinator")]
+        party: String,
+        /// The first admin's party id.
+        #[arg(long, default_value = "admin")]
+        admin: String,
+    },
+    /// Serve the network until stopped.
+    Serve,
+    /// Issue a one-time invite; prints one line to hand over.
+    Invite {
+        /// The newcomer's party id.
+        party: String,
+        /// What it is.
+        #[arg(long, value_parser = ["hospital", "team"], default_value = "hospital")]
+        kind: String,
+        /// Credits that the newcomer is given.
+        #[arg(long, default_value_t = 0)]
+        credits: u64,
+        /// Hours until the invite ends.
+        #[arg(long, default_value_t = 72)]
+        hours: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leben-coordinator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let dir = arguments.dir.as_path();
+    match &arguments.command {
+        Command::Init { origin, party, admin } => {
+            setup::init(dir, &Config::new(origin, party), &Config::template(origin, party), admin)?;
+            println!("made the network '{origin}' in {}", dir.display());
+            println!("settings: {}", dir.join("coordinator.toml").display());
+            println!("next: leben-coordinator --dir {} serve", dir.display());
+            Ok(())
+        }
+        Command::Serve => serve(dir),
+        Command::Invite { party, kind, credits, hours } => invite(dir, party, kind, *credits, *hours),
+    }
+}
+
+fn invite(dir: &Path, party: &str, kind: &str, credits: u64, hours: u64) -> Result<(), Fatal> {
+    let fail = |error: String| Fatal::Start(error);
+    let config = Config::load(&dir.join("coordinator.toml")).map_err(|error| fail(error.to_string()))?;
+    leben_contracts::agreement::party::PartyId::new(party).map_err(|error| fail(error.to_string()))?;
+    let store = Store::open(dir)?;
+    let key = |name: &str| keyfile::load(&dir.join("keys").join(name)).map_err(|error| fail(error.to_string()));
+    let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&key("log.key")?))
+        .map_err(|error| fail(error.to_string()))?;
+    let mut code = [0; 16];
+    getrandom::fill(&mut code).map_err(|error| fail(error.to_string()))?;
+    let code = hex::encode(code);
+    let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
+    store.keep_invite(&code, &Invited { party: party.into(), kind: kind.into(), credits, expires_ms })?;
+    let invite = Invite {
+        address: config.public_address.unwrap_or_else(|| config.listen.to_string()),
+        coordinator_key: PublicKey::of(&key("link.key")?).to_hex(),
+        origin: config.origin,
+        log_vkey: log.to_string(),
+        party: party.into(),
+        kind: kind.into(),
+        code,
+    };
+    println!("{}", invite.to_text());
+    Ok(())
+}
+
+#[tokio::main]
+async fn serve(dir: &Path) -> Result<(), Fatal> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let mut running = start(dir, None).await?;
+    println!("listening on {} (stop with Ctrl-C)", running.address);
+    if let Some(http) = running.http {
+        println!("metrics on http://{http}/metrics, the ledger on http://{http}/ledger/checkpoint");
+    }
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = running.wait() => return result,
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    running.stop().await;
+    println!("stopped");
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! A contract's terms as the work they order, and the contract's standing as the ledger shows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use leben_contracts::agreement::terms::{OnDrop, Param, Stage, Terms};
+use leben_models::{Algorithm, AlgorithmSpec, registry};
+use leben_protocol::frame::ContractId;
+
+use crate::round::Rules;
+
+/// One stage, ready to run.
+#[derive(Clone)]
+pub struct StagePlan {
+    /// Its id in the terms.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Who runs it.
+    pub executor: String,
+    /// Both halves of its algorithm.
+    pub algorithm: Arc<dyn Algorithm + Send + Sync>,
+    /// Digest of the algorithm.
+    pub digest: [u8; 32],
+    /// The stage whose output it starts from.
+    pub state_from: Option<u32>,
+    /// Most rounds.
+    pub rounds_max: u32,
+    /// How its rounds meet trouble.
+    pub rules: Rules,
+}
+
+/// What a contract orders.
+#[derive(Clone)]
+pub struct Plan {
+    /// The contract.
+    pub contract: ContractId,
+    /// Data owners, in the order of their Shamir points.
+    pub hospitals: Vec<String>,
+    /// Shamir threshold.
+    pub threshold: u16,
+    /// Stages in an order in which they can run.
+    pub stages: Vec<StagePlan>,
+    /// Who receives the result.
+    pub recipient: String,
+    /// The recipient's sealing key.
+    pub sealing: [u8; 32],
+    /// Everything has run by then, milliseconds.
+    pub run_by_ms: u64,
+}
+
+/// Why a contract cannot be run by this coordinator.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// Another version of the algorithm, or none.
+    #[error("stage '{stage}' names an algorithm this coordinator does not have: {why}")]
+    Algorithm {
+        /// The stage.
+        stage: String,
+        /// What differs.
+        why: String,
+    },
+    /// The terms refer to something they do not hold.
+    #[error("stage '{stage}' refers to '{missing}', which the terms do not hold")]
+    Dangling {
+        /// The stage.
+        stage: String,
+        /// The name.
+        missing: String,
+    },
+}
+
+/// Limits an operator sets, not the contract.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// How long a hospital may be away before its seat counts as lost, milliseconds.
+    pub away_ms_max: u64,
+}
+
+impl Plan {
+    /// Reads the terms.
+    pub fn new(contract: ContractId, terms: &Terms, patience: &Patience) -> Result<Plan, PlanError> {
+        let owners: BTreeSet<String> = terms.inputs.iter().map(|input| input.owner.to_string()).collect();
+        let stages = terms.stages.iter().map(|stage| plan_stage(terms, stage, patience)).collect::<Result<_, _>>()?;
+        Ok(Plan {
+            contract,
+            hospitals: owners.into_iter().collect(),
+            threshold: terms.privacy.threshold,
+            stages,
+            recipient: terms.delivery.recipient.to_string(),
+            sealing: terms.delivery.sealing.0,
+            run_by_ms: terms.windows.run_by_ms,
+        })
+    }
+
+    /// Seats by Shamir point, from 1.
+    pub fn seats(&self) -> impl Iterator<Item = (u16, String)> + '_ {
+        (1u16..).zip(self.hospitals.iter().cloned())
+    }
+}
+
+fn plan_stage(terms: &Terms, stage: &Stage, patience: &Patience) -> Result<StagePlan, PlanError> {
+    let dangling = || PlanError::Dangling { stage: stage.name.to_string(), missing: stage.algorithm.to_string() };
+    let named = terms.algorithms.iter().find(|algorithm| algorithm.id == stage.algorithm).ok_or_else(dangling)?;
+    let spec = AlgorithmSpec {
+        name: named.name.to_string(),
+        version: named.version.as_str().parse().unwrap_or(0),
+        params: named.params.iter().map(|(key, value)| (key.clone(), param(value))).collect::<BTreeMap<_, _>>(),
+    };
+    let refused = |why: String| PlanError::Algorithm { stage: stage.name.to_string(), why };
+    let algorithm = registry::build(&spec).map_err(|error| refused(error.to_string()))?;
+    let digest = registry::digest(&spec.name, spec.version).unwrap_or_default();
+    if digest != named.digest.0 {
+        let built_in = hex::encode(digest);
+        return Err(refused(format!("the terms sign the digest {}, this build has {built_in}", named.digest)));
+    }
+    Ok(StagePlan {
+        id: stage.id,
+        name: stage.name.to_string(),
+        executor: stage.executor.to_string(),
+        algorithm: Arc::from(algorithm),
+        digest,
+        state_from: stage.state_from,
+        rounds_max: stage.rounds_max,
+        rules: Rules {
+            hospitals_min: terms.privacy.hospitals_min,
+            repeat_on_drop: stage.on_drop == OnDrop::Repeat,
+            retries: stage.retries,
+            silent_ms_max: stage.timeout_ms,
+            away_ms_max: patience.away_ms_max,
+        },
+    })
+}
+
+fn param(value: &Param) -> leben_models::Param {
+    match value {
+        Param::Integer(number) => leben_models::Param::Integer(*number),
+        Param::Text(text) => leben_models::Param::Text(text.clone()),
+    }
+}

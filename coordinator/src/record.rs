@@ -1,0 +1,194 @@
+//! What a job writes on the ledger, and the result it delivers.
+
+use std::collections::BTreeMap;
+
+use leben_models::Outcome;
+use leben_privacy::seal;
+use leben_privacy::secure_sum::{Directory, Member, MemberKeys};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Checkpoint, Finished};
+use crate::plan::Plan;
+
+/// One step that a job asks the ledger to record.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// The directory of the secure sum, fixed before the first round.
+    RoundFreeze(Directory),
+    /// A stage begins.
+    StageStart {
+        /// Its id.
+        stage: u32,
+    },
+    /// A stage is done.
+    StageReceipt(Box<Receipt>),
+    /// The result is there.
+    Deliver {
+        /// Who can open it.
+        recipient: String,
+        /// See [`commitment`].
+        result_commitment: [u8; 32],
+    },
+    /// The job cannot go on.
+    Abort {
+        /// What the ledger holds: it takes no free text.
+        code: String,
+        /// In words, for logs and the display.
+        reason: String,
+    },
+}
+
+impl Record {
+    /// Names the step, so that it is asked for once.
+    pub fn key(&self) -> String {
+        match self {
+            Record::RoundFreeze(_) => "freeze".into(),
+            Record::StageStart { stage } => format!("start-{stage}"),
+            Record::StageReceipt(receipt) => format!("receipt-{}", receipt.stage),
+            Record::Deliver { .. } => "deliver".into(),
+            Record::Abort { .. } => "abort".into(),
+        }
+    }
+}
+
+/// What a finished stage puts on the ledger.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// Stage id.
+    pub stage: u32,
+    /// Rounds it took.
+    pub rounds: u32,
+    /// Digest of the algorithm that ran.
+    pub algorithm_digest: [u8; 32],
+    /// Digest of the state it started from.
+    pub input_commitment: [u8; 32],
+    /// Digest of the state it left, with the transcripts of its rounds.
+    pub output_commitment: [u8; 32],
+    /// Rows the hospitals looked at, summed.
+    pub rows_requested: u64,
+    /// Rows used, summed.
+    pub rows_used: u64,
+    /// Rows left out, summed.
+    pub rows_rejected: u64,
+    /// Hospitals in the last round's sum.
+    pub hospitals: Vec<String>,
+}
+
+/// What the AI team gets, before it is sealed to it. JSON, so that any tool opens it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResultBundle {
+    /// Format version, 1.
+    pub v: u32,
+    /// The contract, hex.
+    pub contract: String,
+    /// 32 random bytes, hex: keeps the commitment on the ledger from being guessed.
+    pub salt: String,
+    /// What each stage found, in order.
+    pub stages: Vec<StageResult>,
+}
+
+/// What one stage found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StageResult {
+    /// Stage id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Rounds it took.
+    pub rounds: u32,
+    /// Hospitals in the last round's sum.
+    pub hospitals: Vec<String>,
+    /// One loss for each round.
+    pub trace: Vec<f64>,
+    /// The outcome.
+    pub outcome: Outcome,
+}
+
+/// The directory of those hospitals whose keys are on the ledger. Seats keep their numbers.
+pub fn directory(plan: &Plan, keys: &BTreeMap<String, MemberKeys>) -> Directory {
+    let member = |(index, hospital): (u16, String)| {
+        keys.get(&hospital).map(|keys| Member { index, hospital: hospital.clone(), keys: keys.clone() })
+    };
+    Directory { job: plan.contract, members: plan.seats().filter_map(member).collect(), threshold: plan.threshold }
+}
+
+/// The receipt of a finished stage.
+pub fn receipt(plan: &Plan, checkpoint: &Checkpoint, id: u32) -> Option<Record> {
+    let stage = plan.stages.iter().find(|stage| stage.id == id)?;
+    let finished = checkpoint.finished.get(&id)?;
+    let rows = &finished.outcome.rows;
+    Some(Record::StageReceipt(Box::new(Receipt {
+        stage: id,
+        rounds: finished.rounds,
+        algorithm_digest: stage.digest,
+        input_commitment: unhex(&finished.started_from),
+        output_commitment: output_commitment(finished),
+        rows_requested: rows.requested,
+        rows_used: rows.used,
+        rows_rejected: rows.rejected.values().sum(),
+        hospitals: finished.hospitals.clone(),
+    })))
+}
+
+/// The sealed result and the step that records it.
+pub fn result(plan: &Plan, checkpoint: &Checkpoint) -> Result<(Vec<u8>, Record), String> {
+    let seed = unhex(&checkpoint.seed);
+    let stages = plan.stages.iter().filter_map(|stage| {
+        let finished = checkpoint.finished.get(&stage.id)?;
+        Some(StageResult {
+            id: stage.id,
+            name: stage.name.clone(),
+            rounds: finished.rounds,
+            hospitals: finished.hospitals.clone(),
+            trace: finished.trace.clone(),
+            outcome: finished.outcome.clone(),
+        })
+    });
+    let bundle = ResultBundle {
+        v: 1,
+        contract: hex::encode(plan.contract),
+        salt: hex::encode(derive(&seed, b"salt")),
+        stages: stages.collect(),
+    };
+    let bytes = serde_json::to_vec(&bundle).map_err(|error| format!("the result could not be written: {error}"))?;
+    let sealed = seal::seal(&plan.sealing, &plan.contract, &bytes, derive(&seed, b"seal"))
+        .map_err(|error| format!("the result could not be sealed to {}: {error}", plan.recipient))?;
+    Ok((sealed, Record::Deliver { recipient: plan.recipient.clone(), result_commitment: commitment(&bytes) }))
+}
+
+/// What the ledger holds of a result: SHA-256("leben/result/1" || bundle bytes).
+pub fn commitment(bundle: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(b"leben/result/1").chain_update(bundle).finalize().into()
+}
+
+/// Digest over the transcripts of a stage's rounds, in order, hex.
+pub fn transcripts_digest(transcripts: &[[u8; 32]]) -> String {
+    let mut hash = Sha256::new_with_prefix(b"leben/transcripts/1");
+    for transcript in transcripts {
+        hash.update(transcript);
+    }
+    hex::encode(hash.finalize())
+}
+
+fn output_commitment(finished: &Finished) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(b"leben/output/1")
+        .chain_update(unhex(&finished.state))
+        .chain_update(unhex(&finished.transcripts))
+        .finalize()
+        .into()
+}
+
+fn derive(seed: &[u8; 32], what: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(b"leben/result-seed/1").chain_update(seed).chain_update(what).finalize().into()
+}
+
+/// A digest this process wrote as hex; anything else reads as zeros and then fits no ledger entry.
+fn unhex(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    if hex::decode_to_slice(text, &mut bytes).is_err() {
+        bytes = [0; 32];
+    }
+    bytes
+}

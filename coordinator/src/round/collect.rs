@@ -1,0 +1,274 @@
+//! Phase 2: the slot is open; masked vectors arrive and go into one running sum.
+//!
+//! A vector is stored chunk by chunk as it arrives and added to the sum only when its signed root has been checked, so
+//! that a hospital cut off in the middle leaves no trace in the sum. Memory: one sum, whatever the number of hospitals.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use leben_privacy::secure_sum::{Collector, Directory, Opening, RoundId, SealedShare, Upload};
+use leben_privacy::{Layout, Sum};
+use leben_protocol::frame::JobOrder;
+use leben_protocol::reject::{Reject, RejectCode};
+
+use super::prepare::Ready;
+use super::{Action, Rules};
+use crate::roster::Roster;
+
+/// What the hospitals are told when a slot of this round opens: the same for every slot of the round.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Who may take part, frozen on the ledger.
+    pub directory: Arc<Directory>,
+    /// The contract.
+    pub contract: [u8; 32],
+    /// Stage and round.
+    pub round_id: RoundId,
+    /// SHA-256 of the model state.
+    pub model_digest: [u8; 32],
+    /// Size of the model state in bytes.
+    pub state_bytes: u64,
+    /// Shape of the contribution.
+    pub layout: Arc<Layout>,
+    /// Most hospitals the encoding leaves room for.
+    pub hospitals_max: u16,
+    /// Root of the ledger the round builds on.
+    pub checkpoint: [u8; 32],
+    /// Counts starts of the job by the coordinator, so that two starts never share a transcript.
+    pub epoch: u32,
+}
+
+/// The open slot.
+#[derive(Debug)]
+pub struct Collect {
+    opening: Opening,
+    cohort: Vec<u16>,
+    sealed: BTreeMap<u16, Vec<SealedShare>>,
+    state_bytes: u64,
+    chunks_total: u64,
+    threshold: u16,
+    collector: Collector,
+    sum: Sum,
+    seen_ms: BTreeMap<u16, u64>,
+    chunks: BTreeMap<u16, u64>,
+    folding: BTreeSet<u16>,
+    folded: BTreeSet<u16>,
+    gone: BTreeSet<u16>,
+}
+
+/// Whether the slot can close.
+#[derive(Debug)]
+pub enum Poll {
+    /// Vectors are still on their way.
+    Wait,
+    /// Every hospital of the cohort is in the sum.
+    Complete,
+    /// The missing ones are lost.
+    Lost {
+        /// Who.
+        names: String,
+        /// Whether those in the sum are as many as the terms ask for.
+        enough: bool,
+    },
+}
+
+impl Collect {
+    /// Opens the slot and tells the cohort.
+    pub fn open(
+        now_ms: u64,
+        opened: &Opened,
+        rules: &Rules,
+        ready: Ready,
+        actions: &mut VecDeque<Action>,
+    ) -> Result<Collect, Reject> {
+        let opening = Opening {
+            job: opened.directory.job,
+            epoch: opened.epoch,
+            slot: ready.slot,
+            round_id: opened.round_id,
+            contract: opened.contract,
+            model_digest: opened.model_digest,
+            cohort: ready.cohort,
+            layout_digest: opened.layout.digest(),
+            hospitals_max: opened.hospitals_max,
+            checkpoint: opened.checkpoint,
+        };
+        let layout = opened.layout.as_ref().clone();
+        let sum = Sum::new(layout.clone(), opened.hospitals_max).map_err(refused)?;
+        let collector =
+            Collector::new(opened.directory.as_ref().clone(), opening.clone(), layout, rules.hospitals_min)
+                .map_err(refused)?;
+        let cohort: Vec<u16> = opening.cohort.iter().map(|key| key.hospital_index).collect();
+        let phase = Collect {
+            chunks_total: opened.layout.chunk_count(opened.hospitals_max).map_err(refused)? as u64,
+            state_bytes: opened.state_bytes,
+            seen_ms: cohort.iter().map(|seat| (*seat, now_ms)).collect(),
+            chunks: BTreeMap::new(),
+            folding: BTreeSet::new(),
+            folded: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            sealed: ready.sealed,
+            threshold: opened.directory.threshold,
+            opening,
+            cohort,
+            collector,
+            sum,
+        };
+        actions.push_back(Action::Remember { slot: phase.slot(), pinned: None });
+        for seat in &phase.cohort {
+            phase.retell(*seat, actions);
+        }
+        Ok(phase)
+    }
+
+    /// The slot's number.
+    pub fn slot(&self) -> u64 {
+        self.opening.slot
+    }
+
+    /// Seats that take part.
+    pub fn cohort(&self) -> &[u16] {
+        &self.cohort
+    }
+
+    /// Seats that take part and have not dropped out: their keys for the next slot ride on their uploads.
+    pub fn taking_part(&self) -> Vec<u16> {
+        self.cohort.iter().copied().filter(|seat| !self.gone.contains(seat)).collect()
+    }
+
+    /// Is the seat's vector in the sum?
+    pub fn is_folded(&self, seat: u16) -> bool {
+        self.folded.contains(&seat)
+    }
+
+    /// Chunks stored for a seat, and chunks expected.
+    pub fn chunks(&self, seat: u16) -> (u64, u64) {
+        (self.chunks.get(&seat).copied().unwrap_or(0), self.chunks_total)
+    }
+
+    /// Tells a hospital of the cohort that the slot is open.
+    pub fn retell(&self, seat: u16, actions: &mut VecDeque<Action>) {
+        let waits = self.cohort.contains(&seat) && !self.folded.contains(&seat) && !self.folding.contains(&seat);
+        if waits && !self.gone.contains(&seat) {
+            let sealed = self.sealed.get(&seat).cloned().unwrap_or_default();
+            let order =
+                JobOrder::Open { opening: Box::new(self.opening.clone()), sealed, state_bytes: self.state_bytes };
+            actions.push_back(Action::Send { seat, order });
+        }
+    }
+
+    /// May this hospital upload now?
+    pub fn expects_upload(&self, seat: u16, slot: u64, chunks: u64) -> Result<(), Reject> {
+        if slot != self.slot() || !self.cohort.contains(&seat) {
+            return Err(super::wrong_slot(slot, self.slot()));
+        }
+        if chunks != self.chunks_total {
+            let text = format!("{chunks} chunks announced, the layout has {}", self.chunks_total);
+            return Err(Reject::new(RejectCode::Malformed, text));
+        }
+        Ok(())
+    }
+
+    /// A hospital cannot take part in this slot (it lost the slot's secrets in a restart, say).
+    pub fn handle_gone(&mut self, seat: u16) {
+        if !self.folding.contains(&seat) && !self.folded.contains(&seat) {
+            self.gone.insert(seat);
+        }
+    }
+
+    /// The hospital is alive: so many chunks are stored.
+    pub fn handle_chunk_stored(&mut self, now_ms: u64, seat: u16, slot: u64, chunks: u64) {
+        if slot == self.slot() {
+            self.seen_ms.insert(seat, now_ms);
+            self.chunks.insert(seat, chunks);
+        }
+    }
+
+    /// The signed end of an upload; `root` was computed here over what is stored.
+    pub fn handle_trailer(
+        &mut self,
+        now_ms: u64,
+        seat: u16,
+        root: [u8; 32],
+        upload: Upload,
+        actions: &mut VecDeque<Action>,
+    ) -> Result<(), Reject> {
+        self.expects_upload(seat, upload.slot, self.chunks_total)?;
+        self.seen_ms.insert(seat, now_ms);
+        if upload.root != root {
+            return Err(Reject::new(RejectCode::Malformed, "the signed root is not the root of the chunks received"));
+        }
+        if self.folding.contains(&seat) || self.folded.contains(&seat) {
+            return Ok(());
+        }
+        self.collector.handle_upload(seat, upload).map_err(refused)?;
+        self.folding.insert(seat);
+        actions.push_back(Action::Fold { slot: self.slot(), seat });
+        Ok(())
+    }
+
+    /// Adds one stored chunk of the seat being folded.
+    pub fn handle_fold_chunk(&mut self, index: u64, bytes: &[u8]) -> Result<(), Reject> {
+        let index = usize::try_from(index).map_err(refused)?;
+        self.sum.add_chunk(index, bytes).map_err(refused)
+    }
+
+    /// The seat's last chunk was added.
+    pub fn handle_folded(&mut self, seat: u16, slot: u64) {
+        if slot == self.slot() && self.folding.remove(&seat) {
+            self.folded.insert(seat);
+        }
+    }
+
+    /// When somebody has been silent too long.
+    pub fn deadline_ms(&self, rules: &Rules, _roster: &Roster) -> Option<(u64, &'static str)> {
+        let missing = self.cohort.iter().filter(|seat| !self.folded.contains(seat));
+        missing
+            .filter_map(|seat| self.seen_ms.get(seat))
+            .map(|seen_ms| seen_ms.saturating_add(rules.silent_ms_max))
+            .min()
+            .map(|at_ms| (at_ms, "a hospital's vector is awaited"))
+    }
+
+    /// Can the slot close?
+    pub fn poll(&self, now_ms: u64, rules: &Rules, roster: &Roster) -> Poll {
+        if !self.folding.is_empty() {
+            return Poll::Wait;
+        }
+        let missing: Vec<u16> = self.cohort.iter().copied().filter(|seat| !self.folded.contains(seat)).collect();
+        if missing.is_empty() {
+            return Poll::Complete;
+        }
+        let lost = |seat: &u16| {
+            let silent_since_ms = self.seen_ms.get(seat).copied().unwrap_or(0);
+            self.gone.contains(seat)
+                || roster.is_lost(now_ms, *seat, rules.away_ms_max)
+                || now_ms >= silent_since_ms.saturating_add(rules.silent_ms_max)
+        };
+        if !missing.iter().all(lost) {
+            return Poll::Wait;
+        }
+        let names: Vec<&str> = missing.iter().map(|seat| roster.name(*seat)).collect();
+        let enough = self.folded.len() >= usize::from(rules.hospitals_min.max(self.threshold));
+        Poll::Lost { names: names.join(", "), enough }
+    }
+
+    /// Ends the slot without opening anything.
+    pub fn abandon(self, actions: &mut VecDeque<Action>) {
+        let slot = self.slot();
+        for seat in self.cohort {
+            actions.push_back(Action::Send { seat, order: JobOrder::Abandoned { slot } });
+        }
+        actions.push_back(Action::Discard { slot });
+    }
+
+    /// What the next phase needs.
+    pub(super) fn into_parts(self) -> (Collector, Sum, Vec<u16>) {
+        (self.collector, self.sum, self.folded.into_iter().collect())
+    }
+}
+
+/// The secure sum's own refusal as a wire code.
+pub(super) fn refused(error: impl std::fmt::Display) -> Reject {
+    Reject::new(RejectCode::SecureSum, error.to_string())
+}

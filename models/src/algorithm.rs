@@ -1,0 +1,77 @@
+//! The one shape of everything that is computed: a local half at the hospital, a global half at the coordinator.
+//!
+//! State is public, contributions are secret, and only their sum is ever seen. A stage is
+//! `start -> (layout, local at every hospital, secure sum, combine)* -> Done`.
+
+use leben_privacy::{Contribution, Encoding, Layout, SegmentSpec, Unmasked, Values};
+
+use crate::finding::Finding;
+use crate::outcome::Outcome;
+use crate::state::State;
+use crate::table::Table;
+
+/// Both halves of one algorithm with its parameters fixed. Pure: the same arguments give the same bits.
+pub trait Algorithm: Send + Sync {
+    /// The first state of the stage. `from` is the last state of the earlier stage that this one builds on.
+    ///
+    /// # Errors
+    /// A [`Finding`] when an earlier stage is needed and `from` is not its output.
+    fn start(&self, from: Option<&State>) -> Result<State, Finding>;
+
+    /// The columns it reads; the worker compares them with what the contract allows.
+    fn columns(&self) -> Vec<String>;
+
+    /// The most rounds this stage may take.
+    fn rounds_max(&self) -> u32;
+
+    /// Names, lengths and bounds of what each of `hospitals` hospitals will contribute in the round that `state` opens.
+    ///
+    /// # Errors
+    /// A [`Finding`] when the state is not one of this algorithm's.
+    fn layout(&self, state: &State, hospitals: u16) -> Result<Layout, Finding>;
+
+    /// The local half: one pass over the rows, into the first link of the privacy chain.
+    ///
+    /// # Errors
+    /// A [`Finding`] that names columns and counts, never a value.
+    fn local(&self, state: &State, rows: &Table) -> Result<Contribution, Finding>;
+
+    /// The global half: from the sum over the hospitals to the next round or the result.
+    ///
+    /// # Errors
+    /// A [`Finding`]: the stage ends with it.
+    fn combine(&self, state: &State, sum: &Unmasked) -> Result<Next, Finding>;
+
+    /// What the round that led to `state` came to, for a progress display: a deviance or another figure that falls.
+    fn loss(&self, _state: &State) -> Option<f64> {
+        None
+    }
+}
+
+/// What follows a round.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one value a round, never stored in bulk")]
+pub enum Next {
+    /// Another round with this state.
+    Round(State),
+    /// The stage is done: what is released, and the state that later stages start from.
+    Done(Outcome, State),
+}
+
+/// An exact segment: every value of one hospital lies within `bound` of zero.
+pub(crate) fn spec(name: &str, len: usize, bound: f64) -> SegmentSpec {
+    SegmentSpec { name: name.to_owned(), len, encoding: Encoding::Exact { bound } }
+}
+
+/// A contribution of exact segments in the layout's order.
+pub(crate) fn exact(segments: Vec<Vec<f64>>) -> Contribution {
+    Contribution::new(segments.into_iter().map(Values::F64).collect())
+}
+
+/// A summed segment of exactly `len` values.
+pub(crate) fn segment<'a>(sum: &'a Unmasked, name: &str, len: usize) -> Result<&'a [f64], Finding> {
+    match sum.segment(name) {
+        Ok(values) if values.len() == len => Ok(values),
+        _ => Err(Finding::SumMismatch { segment: name.to_owned(), len }),
+    }
+}

@@ -1,0 +1,174 @@
+//! From the summed histograms to AUC with its error, the ROC curve, calibration and the other figures.
+
+use leben_privacy::Unmasked;
+
+use crate::algorithm::{Next, segment};
+use crate::distribution::NORMAL_97_5;
+use crate::finding::Finding;
+use crate::outcome::{Curve, Grid, GridRow, Outcome, RowCounts, Step, figures, finite};
+use crate::select::reasons;
+use crate::state::State;
+
+use super::{CALIBRATION_BINS, Evaluate};
+
+/// The area under the ROC curve from two histograms.
+struct Area {
+    auc: f64,
+    se: f64,
+    error_max: f64,
+}
+
+impl Evaluate {
+    pub(super) fn report(&self, state: &State, sum: &Unmasked) -> Result<Next, Finding> {
+        let lanes = segment(sum, "rows", self.lanes())?;
+        let rows = RowCounts::from_lanes(lanes, &reasons(self.design.wants()));
+        if rows.used == 0 {
+            return Err(Finding::TooFewRows { used: 0, requested: rows.requested, needed: 0 });
+        }
+        let used = rows.used as f64;
+        let positives = segment(sum, "positives", self.bins)?;
+        let negatives = segment(sum, "negatives", self.bins)?;
+        let losses: Vec<f64> = segment(sum, "losses", 2)?.iter().map(|total| total / used).collect();
+        let mut warnings = Vec::new();
+        let mut numbers = vec![
+            ("brier", losses.first().copied().unwrap_or(f64::NAN)),
+            ("log_loss", losses.get(1).copied().unwrap_or(f64::NAN)),
+            ("bins", self.bins as f64),
+            ("positives", positives.iter().sum()),
+            ("negatives", negatives.iter().sum()),
+        ];
+        numbers.extend(confusion(segment(sum, "confusion", 4)?));
+        let mut curves = Vec::new();
+        match area(positives, negatives) {
+            Some(area) => {
+                let half = NORMAL_97_5 * area.se;
+                numbers.extend([("auc", area.auc), ("auc_se", area.se), ("auc_error_max", area.error_max)]);
+                numbers.extend([("auc_low95", (area.auc - half).max(0.0)), ("auc_high95", (area.auc + half).min(1.0))]);
+                curves.push(self.roc(positives, negatives));
+            }
+            None => warnings.push("Every row has the same outcome, so there is no ROC curve and no AUC.".to_owned()),
+        }
+        let (grid, curve) = self.calibration(segment(sum, "calibration", CALIBRATION_BINS * 3)?, &mut warnings);
+        curves.push(curve);
+        let outcome = Outcome {
+            algorithm: "evaluate".to_owned(),
+            version: 1,
+            title: format!("Discrimination and calibration for '{}'", self.design.outcome().unwrap_or_default()),
+            rows,
+            tables: vec![grid],
+            figures: figures(numbers),
+            curves,
+            trace: vec![Step { round: 1, ..Step::default() }, Step { round: 2, ..Step::default() }],
+            warnings,
+        };
+        Ok(Next::Done(outcome, state.clone()))
+    }
+
+    /// The curve from the highest score down, a point only after `cell_min` more records.
+    fn roc(&self, positives: &[f64], negatives: &[f64]) -> Curve {
+        let (all, none): (f64, f64) = (positives.iter().sum(), negatives.iter().sum());
+        let mut points = vec![(0.0, 0.0)];
+        let (mut hits, mut alarms, mut since) = (0.0, 0.0, 0.0);
+        for (p, q) in positives.iter().zip(negatives).rev() {
+            hits += p;
+            alarms += q;
+            since += p + q;
+            let left = all + none - hits - alarms;
+            if since >= self.cell_min && left >= self.cell_min {
+                points.push((alarms / none, hits / all));
+                since = 0.0;
+            }
+        }
+        points.push((1.0, 1.0));
+        Curve { name: "roc".to_owned(), x: "1 - specificity".to_owned(), y: "sensitivity".to_owned(), points }
+    }
+
+    fn calibration(&self, cells: &[f64], warnings: &mut Vec<String>) -> (Grid, Curve) {
+        let mut grid = Grid {
+            name: "calibration".to_owned(),
+            note: format!("by predicted probability; a row of fewer than {} records is not released", self.cell_min),
+            columns: ["rows", "predicted", "observed"].iter().map(|column| (*column).to_owned()).collect(),
+            rows: Vec::with_capacity(CALIBRATION_BINS),
+        };
+        let mut points = Vec::new();
+        let mut withheld = 0;
+        for (index, cell) in cells.as_chunks::<3>().0.iter().enumerate() {
+            let [count, predicted, observed] = *cell;
+            let label = format!("0.{index} to {:.1}", (index + 1) as f64 / CALIBRATION_BINS as f64);
+            let values = if count >= self.cell_min {
+                points.push((predicted / count, observed / count));
+                vec![finite(count), finite(predicted / count), finite(observed / count)]
+            } else {
+                withheld += usize::from(count > 0.5);
+                vec![None, None, None]
+            };
+            grid.rows.push(GridRow { label, values });
+        }
+        if withheld > 0 {
+            warnings
+                .push(format!("{withheld} calibration row(s) with fewer than {} records are withheld.", self.cell_min));
+        }
+        let (x, y) = ("predicted probability".to_owned(), "observed share".to_owned());
+        (grid, Curve { name: "calibration".to_owned(), x, y, points })
+    }
+}
+
+/// Accuracy, sensitivity and specificity at a probability of 0.5.
+fn confusion(cells: &[f64]) -> Vec<(&'static str, f64)> {
+    let [hit, alarm, rest, miss] = <[f64; 4]>::try_from(cells).unwrap_or([f64::NAN; 4]);
+    vec![
+        ("accuracy", (hit + rest) / (hit + alarm + rest + miss)),
+        ("sensitivity", hit / (hit + miss)),
+        ("specificity", rest / (rest + alarm)),
+    ]
+}
+
+fn area(positives: &[f64], negatives: &[f64]) -> Option<Area> {
+    let (p_all, q_all): (f64, f64) = (positives.iter().sum(), negatives.iter().sum());
+    if p_all < 0.5 || q_all < 0.5 {
+        return None;
+    }
+    // Share of negatives below each positive and of positives above each negative, ties as one half: DeLong's V10 and V01.
+    let mut below = 0.0;
+    let mut hits = 0.0;
+    let (mut auc, mut shared) = (0.0, 0.0);
+    for (p, q) in positives.iter().zip(negatives) {
+        auc += p * (below + q / 2.0);
+        shared += p * q;
+        below += q;
+    }
+    auc /= p_all * q_all;
+    below = 0.0;
+    let (mut s10, mut s01) = (0.0, 0.0);
+    for (p, q) in positives.iter().zip(negatives) {
+        let v10 = (below + q / 2.0) / q_all;
+        let v01 = (p_all - hits - p / 2.0) / p_all;
+        s10 += p * (v10 - auc) * (v10 - auc);
+        s01 += q * (v01 - auc) * (v01 - auc);
+        below += q;
+        hits += p;
+    }
+    let variance = |sum: f64, n: f64| if n > 1.5 { sum / (n - 1.0) / n } else { 0.0 };
+    let se = (variance(s10, p_all) + variance(s01, q_all)).sqrt();
+    Some(Area { auc, se, error_max: shared / (2.0 * p_all * q_all) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn area_counts_pairs() {
+        // Scores by bin: positives 1 and 3 and 3, negatives 0 and 1 and 2: of 9 pairs 8 in order, 1 tied.
+        let area = area(&[0.0, 1.0, 0.0, 2.0], &[1.0, 1.0, 1.0, 0.0]).unwrap();
+        // (1: above 0, tied with 1, below 2) = 1.5; twice 3.
+        assert!((area.auc - 7.5 / 9.0).abs() < 1e-15);
+        assert!((area.error_max - 0.5 / 9.0).abs() < 1e-15);
+        // DeLong by hand: V10 = .5, 1, 1; V01 = 1, 5/6, 2/3; each variance (n - 1) over n, added.
+        let v10 = [0.5, 1.0, 1.0_f64];
+        let v01 = [1.0, 5.0 / 6.0, 2.0 / 3.0_f64];
+        let part = |v: [f64; 3]| v.iter().map(|x| (x - 7.5 / 9.0).powi(2)).sum::<f64>() / 2.0 / 3.0;
+        assert!((area.se - (part(v10) + part(v01)).sqrt()).abs() < 1e-15);
+        assert!(super::area(&[1.0], &[0.0]).is_none());
+    }
+}

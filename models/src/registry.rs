@@ -1,0 +1,146 @@
+//! The algorithms that are built in: by name and version, with the digest that a contract carries.
+
+use sha2::{Digest, Sha256};
+
+use crate::algorithm::Algorithm;
+use crate::evaluate::Evaluate;
+use crate::glm::Glm;
+use crate::spec::{AlgorithmSpec, SpecError};
+use crate::standardise::Standardise;
+
+/// One built-in algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Name as in a job file.
+    pub name: &'static str,
+    /// Version.
+    pub version: u32,
+    /// One line for the catalogue.
+    pub summary: &'static str,
+    /// SHA-256 over name, version and the source text of every file that decides what leaves a hospital.
+    pub digest: [u8; 32],
+}
+
+/// Everything built in, by name.
+pub fn all() -> Vec<Entry> {
+    SOURCES
+        .iter()
+        .filter_map(|source| {
+            let digest = digest(source.name, source.version)?;
+            Some(Entry { name: source.name, version: source.version, summary: source.summary, digest })
+        })
+        .collect()
+}
+
+/// The digest of an algorithm, or `None` when it is not built in.
+///
+/// It covers the source text, so a hospital that runs other code than was agreed refuses, and an upgrade that changes an
+/// algorithm's file is seen in the contract. Length-prefixed, under the domain `leben/algorithm/v1`.
+pub fn digest(name: &str, version: u32) -> Option<[u8; 32]> {
+    let source = SOURCES.iter().find(|source| source.name == name && source.version == version)?;
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    field(b"leben/algorithm/v1");
+    field(name.as_bytes());
+    field(&version.to_be_bytes());
+    for text in source.files.iter().chain(SHARED) {
+        field(text.as_bytes());
+    }
+    Some(hash.finalize().into())
+}
+
+/// Makes a runnable algorithm of a spec.
+///
+/// # Errors
+/// [`SpecError`]: unknown algorithm, or a parameter that is missing, wrong or unknown.
+pub fn build(spec: &AlgorithmSpec) -> Result<Box<dyn Algorithm + Send + Sync>, SpecError> {
+    match (spec.name.as_str(), spec.version) {
+        ("standardise", 1) => Ok(Box::new(Standardise::new(spec)?)),
+        ("glm", 1) => Ok(Box::new(Glm::new(spec)?)),
+        ("evaluate", 1) => Ok(Box::new(Evaluate::new(spec)?)),
+        (name, version) => {
+            let known: Vec<String> =
+                SOURCES.iter().map(|source| format!("'{}' version {}", source.name, source.version)).collect();
+            Err(SpecError::Unknown { name: name.to_owned(), version, known: known.join(", ") })
+        }
+    }
+}
+
+struct Source {
+    name: &'static str,
+    version: u32,
+    summary: &'static str,
+    files: &'static [&'static str],
+}
+
+const SHARED: &[&str] = &[
+    include_str!("algorithm.rs"),
+    include_str!("design.rs"),
+    include_str!("linear.rs"),
+    include_str!("select.rs"),
+    include_str!("spec.rs"),
+    include_str!("state.rs"),
+    include_str!("table.rs"),
+];
+
+const SOURCES: &[Source] = &[
+    Source {
+        name: "evaluate",
+        version: 1,
+        summary: "ROC curve and AUC, calibration, Brier score and log loss of a logistic model",
+        files: &[include_str!("evaluate.rs"), include_str!("evaluate/report.rs")],
+    },
+    Source {
+        name: "glm",
+        version: 1,
+        summary: "linear or logistic regression, with ridge, by Newton steps, with standard errors",
+        files: &[
+            include_str!("glm.rs"),
+            include_str!("glm/report.rs"),
+            include_str!("glm/sums.rs"),
+            include_str!("distribution.rs"),
+        ],
+    },
+    Source {
+        name: "standardise",
+        version: 1,
+        summary: "mean and standard deviation of each term over all hospitals, complete rows only",
+        files: &[include_str!("standardise.rs")],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_has_its_own_digest_and_builds() {
+        let entries = all();
+        assert_eq!(entries.len(), 3);
+        let mut digests: Vec<_> = entries.iter().map(|entry| entry.digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), 3);
+        assert!(digest("glm", 2).is_none());
+        for entry in entries {
+            let spec = AlgorithmSpec::new(entry.name, [("features", "age,sex"), ("outcome", "target")]);
+            assert_eq!(build(&spec).unwrap().columns(), vec!["age", "sex", "target"]);
+        }
+    }
+
+    #[test]
+    fn wrong_specs_are_explained() {
+        let text = |spec: &AlgorithmSpec| build(spec).err().unwrap().to_string();
+        assert!(text(&AlgorithmSpec::new("cox", [("features", "a")])).contains("'glm' version 1"));
+        let glm = AlgorithmSpec::new("glm", [("features", "age"), ("outcome", "target")]);
+        assert!(text(&glm.clone().with("rigde", "1")).contains("no parameter 'rigde'"));
+        assert!(text(&glm.clone().with("ridge", "-1")).contains("decimal number"));
+        assert!(text(&glm.clone().with("ridge", "NaN")).contains("decimal number"));
+        assert!(text(&glm.clone().with("tolerance", "1e-14")).contains("'tolerance'"));
+        assert!(text(&glm.with("family", "poisson")).contains("binomial"));
+        assert!(text(&AlgorithmSpec::new("glm", [("features", "age")])).contains("'outcome'"));
+    }
+}

@@ -1,0 +1,354 @@
+//! What a contribution looks like: named segments, how each is put into a ring, and how that is cut into chunks.
+//!
+//! A [`Layout`] is agreed before anybody computes: its digest is in the round's transcript, so two hospitals that
+//! disagree about it produce masks that do not cancel. Everything about sizes follows from the layout and from
+//! `hospitals`, the largest number of hospitals that can take part (`hospitals_max` of the opening):
+//!
+//! | encoding | ring | value of one hospital | a lane on the wire |
+//! |---|---|---|---|
+//! | `Exact { bound }` | 2^64 | `round(x * 2^f)`, `f = min(52, 62 - ceil(log2(bound * hospitals)))` | 8 bytes, little endian |
+//! | `Compact { clip, bits }` | 2^b, `b = ceil(log2(2 n L + 1))`, `L = 2^(bits-1) - 1` | stochastically rounded `x * L / clip` | exactly b bits |
+//!
+//! Overflow is impossible by construction: `|sum| <= n * (bound * 2^f + 1/2) <= 2^62 + n/2 < 2^63` and
+//! `|sum| <= n * L < 2^(b-1)`.
+//!
+//! A chunk never straddles two segments. A `Compact` chunk holds a multiple of eight lanes (except the last of its
+//! segment), so it starts on a byte boundary and its pads start on an AES block.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kdf::Digest;
+
+/// Largest number of bytes in one chunk on the wire (256 KiB).
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// Largest number of segments in a layout.
+pub const SEGMENTS_MAX: usize = 4096;
+/// Largest length of a segment's name, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Largest number of wire bytes of one contribution (16 GiB).
+pub const WIRE_BYTES_MAX: u64 = 16 << 30;
+/// Largest number of fraction bits of an `Exact` segment: an f64 holds no more below one.
+pub const FRACTION_BITS_MAX: u32 = 52;
+
+/// How the values of one segment are put into a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Encoding {
+    /// 64-bit fixed point, for statistics and Newton steps. `Contribution` values are f64.
+    Exact {
+        /// `|x| <= bound` for every value of one hospital; finite, greater than zero. A value beyond it is an error.
+        bound: f64,
+    },
+    /// Clamped, stochastically rounded and bit-packed, for deep learning. `Contribution` values are f32.
+    Compact {
+        /// `|x|` is clamped to this; finite, greater than zero.
+        clip: f32,
+        /// Bits of one hospital's value: 8, 12 or 16.
+        bits: u8,
+    },
+}
+
+/// One named run of values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentSpec {
+    /// Unique in its layout, 1 to 64 bytes.
+    pub name: String,
+    /// Number of values, at least one.
+    pub len: usize,
+    /// How the values are encoded.
+    pub encoding: Encoding,
+}
+
+/// The shape of every contribution of a round, in wire order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    /// 1 to 4096 segments.
+    pub segments: Vec<SegmentSpec>,
+}
+
+/// Why a layout cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// No segments, or more than [`SEGMENTS_MAX`].
+    #[error("a layout needs 1 to {SEGMENTS_MAX} segments, this one has {0}")]
+    SegmentCount(usize),
+    /// The name is empty or longer than [`NAME_BYTES_MAX`].
+    #[error("segment {0} has a name of {1} bytes; use 1 to {NAME_BYTES_MAX}")]
+    Name(usize, usize),
+    /// Two segments have the same name.
+    #[error("two segments are called '{0}'; give each its own name")]
+    DuplicateName(String),
+    /// The segment has no values.
+    #[error("segment '{0}' has no values; leave it out")]
+    Empty(String),
+    /// The bound is not a finite number above zero.
+    #[error("segment '{0}': its bound must be a finite number above zero")]
+    Bound(String),
+    /// `bound * hospitals` is beyond 2^62, so a sum could overflow.
+    #[error("segment '{0}': bound times {1} hospitals is above 2^62, the sum could overflow; rescale the values")]
+    Overflow(String, u16),
+    /// The clip is not a finite number above zero.
+    #[error("segment '{0}': its clip must be a finite number above zero")]
+    Clip(String),
+    /// Compact values have 8, 12 or 16 bits.
+    #[error("segment '{0}': {1} bits are not offered; use 8, 12 or 16")]
+    Bits(String, u8),
+    /// Nobody takes part.
+    #[error("a layout for zero hospitals has no ring; give the largest number that can take part")]
+    NoHospitals,
+    /// More than [`WIRE_BYTES_MAX`].
+    #[error("the contribution would be larger than {WIRE_BYTES_MAX} bytes on the wire")]
+    TooLarge,
+}
+
+impl Layout {
+    /// SHA-256 of a canonical, domain-separated encoding of all segments.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Digest::new(b"leben/layout/v1").u64(self.segments.len() as u64);
+        for segment in &self.segments {
+            digest = digest.field(segment.name.as_bytes()).u64(segment.len as u64);
+            digest = match segment.encoding {
+                Encoding::Exact { bound } => digest.u64(1).u64(bound.to_bits()).u64(0),
+                Encoding::Compact { clip, bits } => digest.u64(2).u64(u64::from(clip.to_bits())).u64(u64::from(bits)),
+            };
+        }
+        digest.finish()
+    }
+
+    /// Checks every bound for at most `hospitals` hospitals.
+    ///
+    /// # Errors
+    /// A [`LayoutError`] that names the segment.
+    pub fn validate(&self, hospitals: u16) -> Result<(), LayoutError> {
+        self.geometry(hospitals).map(|_| ())
+    }
+
+    /// Bytes of one whole contribution on the wire, chunks only.
+    ///
+    /// # Errors
+    /// As [`Layout::validate`].
+    pub fn wire_bytes(&self, hospitals: u16) -> Result<u64, LayoutError> {
+        Ok(self.geometry(hospitals)?.wire_bytes())
+    }
+
+    /// Number of chunks of one whole contribution.
+    ///
+    /// # Errors
+    /// As [`Layout::validate`].
+    pub fn chunk_count(&self, hospitals: u16) -> Result<usize, LayoutError> {
+        Ok(self.geometry(hospitals)?.chunk_count())
+    }
+
+    /// The ring and the chunks of this layout for at most `hospitals` hospitals.
+    ///
+    /// # Errors
+    /// As [`Layout::validate`].
+    pub fn geometry(&self, hospitals: u16) -> Result<Geometry, LayoutError> {
+        Geometry::new(self, hospitals)
+    }
+
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.segments.iter().position(|s| s.name == name)
+    }
+}
+
+/// The ring of one segment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Ring {
+    /// Fixed point in 2^64 with this many fraction bits.
+    Wide {
+        /// 0 to 52.
+        fraction_bits: u32,
+    },
+    /// 2^bits, values in `-levels ..= levels`, one level is `clip / levels`.
+    Narrow {
+        /// Bits of a lane on the wire, 9 to 32.
+        bits: u32,
+        /// L, the largest absolute value of one hospital.
+        levels: i32,
+        /// The value that L stands for.
+        clip: f32,
+    },
+}
+
+impl Ring {
+    /// Bits of one lane on the wire.
+    pub fn wire_bits(self) -> u32 {
+        match self {
+            Ring::Wide { .. } => 64,
+            Ring::Narrow { bits, .. } => bits,
+        }
+    }
+
+    /// Keystream bytes that one pad spends on one lane: the smallest of 2, 4 and 8 that covers the ring.
+    pub(crate) fn pad_bytes(self) -> usize {
+        match self {
+            Ring::Wide { .. } => 8,
+            Ring::Narrow { bits, .. } if bits <= 16 => 2,
+            Ring::Narrow { .. } => 4,
+        }
+    }
+
+    fn lanes_per_chunk(self) -> usize {
+        let lanes = CHUNK_BYTES_MAX * 8 / self.wire_bits() as usize;
+        lanes - lanes % 8
+    }
+}
+
+/// Where one segment lies in the wire and pad streams.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SegmentGeometry {
+    pub ring: Ring,
+    pub len: usize,
+    pub lanes_per_chunk: usize,
+    pub first_chunk: usize,
+    pub chunks: usize,
+    /// First AES block of this segment's pads.
+    pub pad_block: u64,
+}
+
+/// One chunk: a run of lanes of one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkGeometry {
+    /// Position of the segment in the layout.
+    pub segment: usize,
+    /// First lane in the segment.
+    pub lane: usize,
+    /// Number of lanes.
+    pub lanes: usize,
+    /// Bytes on the wire, at most [`CHUNK_BYTES_MAX`].
+    pub bytes: usize,
+    pub(crate) pad_block: u64,
+}
+
+/// Rings and chunks of a layout that passed all checks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Geometry {
+    pub(crate) hospitals: u16,
+    pub(crate) segments: Vec<SegmentGeometry>,
+    chunks: usize,
+    wire_bytes: u64,
+}
+
+impl Geometry {
+    fn new(layout: &Layout, hospitals: u16) -> Result<Self, LayoutError> {
+        if hospitals == 0 {
+            return Err(LayoutError::NoHospitals);
+        }
+        if layout.segments.is_empty() || layout.segments.len() > SEGMENTS_MAX {
+            return Err(LayoutError::SegmentCount(layout.segments.len()));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        let mut geometry = Geometry { hospitals, segments: Vec::new(), chunks: 0, wire_bytes: 0 };
+        let mut pad_block = 0u64;
+        for (i, spec) in layout.segments.iter().enumerate() {
+            let name_bytes = spec.name.len();
+            if name_bytes == 0 || name_bytes > NAME_BYTES_MAX {
+                return Err(LayoutError::Name(i, name_bytes));
+            }
+            if !names.insert(spec.name.as_str()) {
+                return Err(LayoutError::DuplicateName(spec.name.clone()));
+            }
+            pad_block = geometry.push(spec, pad_block)?;
+        }
+        Ok(geometry)
+    }
+
+    /// Adds one segment; returns the first AES block after its pads.
+    fn push(&mut self, spec: &SegmentSpec, pad_block: u64) -> Result<u64, LayoutError> {
+        let ring = ring(spec, self.hospitals)?;
+        if spec.len == 0 {
+            return Err(LayoutError::Empty(spec.name.clone()));
+        }
+        let len = spec.len as u64;
+        // A lane has at least nine bits on the wire, so this bound keeps every product below in range.
+        if len > WIRE_BYTES_MAX {
+            return Err(LayoutError::TooLarge);
+        }
+        let lanes_per_chunk = ring.lanes_per_chunk();
+        let full = spec.len / lanes_per_chunk;
+        let rest = spec.len % lanes_per_chunk;
+        let bits = ring.wire_bits() as usize;
+        let bytes = full * (lanes_per_chunk * bits / 8) + (rest * bits).div_ceil(8);
+        self.wire_bytes = self.wire_bytes.saturating_add(bytes as u64);
+        if self.wire_bytes > WIRE_BYTES_MAX {
+            return Err(LayoutError::TooLarge);
+        }
+        let chunks = full + usize::from(rest > 0);
+        let first_chunk = self.chunks;
+        self.segments.push(SegmentGeometry { ring, len: spec.len, lanes_per_chunk, first_chunk, chunks, pad_block });
+        self.chunks += chunks;
+        Ok(pad_block + (len * ring.pad_bytes() as u64).div_ceil(16))
+    }
+
+    /// The number of hospitals the rings were sized for.
+    pub fn hospitals(&self) -> u16 {
+        self.hospitals
+    }
+
+    /// Number of chunks of one whole contribution.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks
+    }
+
+    /// Bytes of all chunks of one contribution.
+    pub fn wire_bytes(&self) -> u64 {
+        self.wire_bytes
+    }
+
+    /// The ring of segment `i`, `None` beyond the last.
+    pub fn ring(&self, i: usize) -> Option<Ring> {
+        self.segments.get(i).map(|s| s.ring)
+    }
+
+    /// Where chunk `i` lies, `None` beyond the last.
+    pub fn chunk(&self, i: usize) -> Option<ChunkGeometry> {
+        if i >= self.chunks {
+            return None;
+        }
+        let segment = self.segments.partition_point(|s| s.first_chunk <= i).checked_sub(1)?;
+        let s = self.segments.get(segment)?;
+        let lane = (i - s.first_chunk) * s.lanes_per_chunk;
+        let lanes = s.lanes_per_chunk.min(s.len - lane);
+        let pad_block = s.pad_block + (lane * s.ring.pad_bytes() / 16) as u64;
+        let bytes = (lanes * s.ring.wire_bits() as usize).div_ceil(8);
+        Some(ChunkGeometry { segment, lane, lanes, bytes, pad_block })
+    }
+}
+
+fn ring(spec: &SegmentSpec, hospitals: u16) -> Result<Ring, LayoutError> {
+    match spec.encoding {
+        Encoding::Exact { bound } => {
+            if !(bound.is_finite() && bound > 0.0) {
+                return Err(LayoutError::Bound(spec.name.clone()));
+            }
+            let overflow = || LayoutError::Overflow(spec.name.clone(), hospitals);
+            let integer_bits = ceil_log2(bound * f64::from(hospitals)).ok_or_else(overflow)?;
+            let fraction_bits = u32::try_from(62 - integer_bits).map_err(|_| overflow())?.min(FRACTION_BITS_MAX);
+            Ok(Ring::Wide { fraction_bits })
+        }
+        Encoding::Compact { clip, bits } => {
+            if !(clip.is_finite() && clip > 0.0) {
+                return Err(LayoutError::Clip(spec.name.clone()));
+            }
+            if !matches!(bits, 8 | 12 | 16) {
+                return Err(LayoutError::Bits(spec.name.clone(), bits));
+            }
+            let levels = (1i32 << (bits - 1)) - 1;
+            let values = 2 * u64::from(hospitals) * u64::from(levels.unsigned_abs()) + 1;
+            Ok(Ring::Narrow { bits: values.next_power_of_two().trailing_zeros(), levels, clip })
+        }
+    }
+}
+
+/// `ceil(log2(x))` for a finite `x > 0`, read from the bits of the number so that every machine agrees.
+/// `None` for infinity.
+fn ceil_log2(x: f64) -> Option<i32> {
+    if !x.is_finite() {
+        return None;
+    }
+    let bits = x.to_bits();
+    let exponent = i32::try_from(bits >> 52).ok()? - 1023;
+    let mantissa = bits & ((1 << 52) - 1);
+    Some(exponent + i32::from(mantissa != 0))
+}
