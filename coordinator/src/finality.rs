@@ -28,6 +28,8 @@ pub enum Action {
     Publish {
         /// The note with its cosignatures.
         note: String,
+        /// The policy in force after its entries, which is published beside it.
+        policy: Box<Policy>,
     },
     /// Send the published checkpoint to one witness.
     Show {
@@ -46,7 +48,8 @@ pub enum Action {
 #[derive(Debug)]
 struct Witness {
     mirror_size: u64,
-    asked: bool,
+    /// From which size it was asked last for what is on its way.
+    asked_from: Option<u64>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -119,7 +122,7 @@ impl Finality {
         self.flight =
             Some(Flight { size: checkpoint.size, note, policies, stage: Stage::Cosigning, certified: BTreeSet::new() });
         for witness in self.witnesses.values_mut() {
-            witness.asked = false;
+            witness.asked_from = None;
         }
         self.advance();
         Ok(())
@@ -127,7 +130,7 @@ impl Finality {
 
     /// A witness has a link and holds so many entries.
     pub fn handle_up(&mut self, party: &str, mirror_size: u64) {
-        self.witnesses.insert(party.to_owned(), Witness { mirror_size, asked: false });
+        self.witnesses.insert(party.to_owned(), Witness { mirror_size, asked_from: None });
         match (&self.flight, &self.published) {
             (Some(flight), _) if flight.stage == Stage::Certifying => {
                 let note = flight.note.to_string();
@@ -179,10 +182,10 @@ impl Finality {
     /// The witness would not sign; if it merely holds another size, it is asked again from there.
     pub fn handle_not_cosigned(&mut self, party: &str, holds: u64) {
         if let Some(witness) = self.witnesses.get_mut(party)
-            && holds < witness.mirror_size
+            && witness.asked_from.is_some_and(|from| from != holds)
         {
             witness.mirror_size = holds;
-            witness.asked = false;
+            witness.asked_from = None;
         }
         self.advance();
     }
@@ -203,7 +206,10 @@ impl Finality {
                 flight.stage = Stage::Certifying;
                 let note = flight.note.to_string();
                 self.published = Some(note.clone());
-                self.actions.push_back(Action::Publish { note: note.clone() });
+                if let Some(policy) = flight.policies.first() {
+                    let policy = Box::new(policy.clone());
+                    self.actions.push_back(Action::Publish { note: note.clone(), policy });
+                }
                 for party in self.witnesses.keys() {
                     self.actions.push_back(Action::Show { party: party.clone(), note: note.clone() });
                 }
@@ -231,12 +237,12 @@ impl Finality {
     fn ask(&mut self, party: &str, note: &str) {
         let Some(to) = checkpoint_size(note) else { return };
         let Some(witness) = self.witnesses.get_mut(party) else { return };
-        if witness.asked {
+        if witness.asked_from.is_some() {
             return;
         }
-        witness.asked = true;
-        let action = Action::Ask { party: party.to_owned(), from: witness.mirror_size.min(to), to, note: note.to_owned() };
-        self.actions.push_back(action);
+        let from = witness.mirror_size.min(to);
+        witness.asked_from = Some(from);
+        self.actions.push_back(Action::Ask { party: party.to_owned(), from, to, note: note.to_owned() });
     }
 }
 

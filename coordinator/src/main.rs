@@ -4,15 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use leben_contracts::ledger::key::PublicKey;
-use leben_contracts::ledger::keyfile;
-use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_coordinator::io::clock::now_ms;
 use leben_coordinator::io::config::Config;
 use leben_coordinator::io::fatal::Fatal;
-use leben_coordinator::io::store::{Invited, Store};
+use leben_coordinator::io::store::Invited;
 use leben_coordinator::io::{setup, start};
-use leben_protocol::invite::Invite;
 
 /// The coordinator of a Leben network: keeps the ledger, runs the rounds, reads no hospital's update.
 #[derive(Parser)]
@@ -79,34 +75,13 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
             Ok(())
         }
         Command::Serve => serve(dir),
-        Command::Invite { party, kind, credits, hours } => invite(dir, party, kind, *credits, *hours),
+        Command::Invite { party, kind, credits, hours } => {
+            let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
+            let invited = Invited { party: party.clone(), kind: kind.clone(), credits: *credits, expires_ms };
+            println!("{}", setup::invite(dir, &invited, None)?.to_text());
+            Ok(())
+        }
     }
-}
-
-fn invite(dir: &Path, party: &str, kind: &str, credits: u64, hours: u64) -> Result<(), Fatal> {
-    let fail = |error: String| Fatal::Start(error);
-    let config = Config::load(&dir.join("coordinator.toml")).map_err(|error| fail(error.to_string()))?;
-    leben_contracts::agreement::party::PartyId::new(party).map_err(|error| fail(error.to_string()))?;
-    let store = Store::open(dir)?;
-    let key = |name: &str| keyfile::load(&dir.join("keys").join(name)).map_err(|error| fail(error.to_string()));
-    let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&key("log.key")?))
-        .map_err(|error| fail(error.to_string()))?;
-    let mut code = [0; 16];
-    getrandom::fill(&mut code).map_err(|error| fail(error.to_string()))?;
-    let code = hex::encode(code);
-    let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
-    store.keep_invite(&code, &Invited { party: party.into(), kind: kind.into(), credits, expires_ms })?;
-    let invite = Invite {
-        address: config.public_address.unwrap_or_else(|| config.listen.to_string()),
-        coordinator_key: PublicKey::of(&key("link.key")?).to_hex(),
-        origin: config.origin,
-        log_vkey: log.to_string(),
-        party: party.into(),
-        kind: kind.into(),
-        code,
-    };
-    println!("{}", invite.to_text());
-    Ok(())
 }
 
 #[tokio::main]

@@ -36,6 +36,8 @@ pub enum Record {
         code: String,
         /// In words, for logs and the display.
         reason: String,
+        /// The stage that could not be done.
+        stage: Option<u32>,
     },
 }
 

@@ -8,11 +8,13 @@ use leben_contracts::agreement::hash::{Hash32, X25519Key};
 use leben_contracts::agreement::party::{Code, PartyId};
 use leben_contracts::agreement::due::Due;
 use leben_contracts::agreement::state::State;
+use leben_contracts::agreement::table::Phase;
 use leben_contracts::agreement::terms::Terms;
 use leben_contracts::ledger::key::PublicKey;
 use leben_protocol::frame::{ContractId, HospitalProgress, HospitalState, Progress};
 
 use crate::facts::Facts;
+use crate::plan::{Patience, Plan};
 use crate::record::{Receipt, Record};
 
 /// A step to append.
@@ -41,8 +43,8 @@ pub fn body_of(record: &Record) -> Result<Body, String> {
             result_commitment: Hash32(*result_commitment),
             recipient: party(recipient)?,
         })),
-        Record::Abort { code, .. } => {
-            Ok(Body::Abort(body::Abort { code: self::code(code)?, stage: None, party: None }))
+        Record::Abort { code, stage, .. } => {
+            Ok(Body::Abort(body::Abort { code: self::code(code)?, stage: *stage, party: None }))
         }
         Record::RoundFreeze(directory) => {
             let member = |member: &leben_privacy::secure_sum::Member| {
@@ -75,8 +77,9 @@ fn receipt_body(receipt: &Receipt) -> Result<Body, String> {
 }
 
 /// Steps that fall due by what the ledger says, the time, and who is linked.
-pub fn due(state: &State, now_ms: u64, linked: &BTreeSet<String>) -> Vec<Step> {
+pub fn due(state: &State, now_ms: u64, linked: &BTreeSet<String>, patience: &Patience) -> Vec<Step> {
     let mut steps: Vec<Step> = state.due_steps(now_ms).into_iter().filter_map(due_step).collect();
+    steps.extend(state.open_contracts().filter_map(|contract| accept_step(state, contract, patience)));
     steps.extend(policy_step(state, linked));
     steps
 }
@@ -87,6 +90,23 @@ fn due_step(due: Due) -> Option<Step> {
         return None;
     }
     Some(Step { key: format!("{}-{}", due.body.kind(), due.contract), contract: Some(due.contract.0), body: due.body })
+}
+
+/// Terms that name the coordinator as integrator wait for its signature: given if this build can run every stage of them.
+fn accept_step(state: &State, contract: &Contract, patience: &Patience) -> Option<Step> {
+    let me = state.coordinator()?;
+    let open = matches!(contract.phase, Phase::Proposed | Phase::PartlySigned);
+    if !open || !contract.missing_accepts().contains(me) {
+        return None;
+    }
+    Plan::new(contract.id.0, &contract.terms, patience).ok()?;
+    let body = Body::Accept(body::Accept {
+        terms_hash: contract.terms_hash,
+        terms_version: contract.terms_version,
+        policy_hash: Hash32::of("leben/coordinator-policy/1", b"accept what this build can run"),
+    });
+    let key = format!("Accept-{}-{}", contract.id, contract.terms_version);
+    Some(Step { key, contract: Some(contract.id.0), body })
 }
 
 /// A hospital that is linked and not yet among the validators joins them: the policy follows those who are really there.

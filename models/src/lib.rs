@@ -11,7 +11,8 @@
 //! 3. [`algorithm`]: the trait; [`finding`]: what it says when it cannot go on; [`outcome`]: what it releases.
 //! 4. [`spec`] and [`registry`]: how a contract names an algorithm and gets it.
 //! 5. The algorithms: [`standardise`], [`glm`], [`evaluate`], on the [`design`] matrix that a job declares, with
-//!    [`linear`] algebra and [`distribution`] functions of their own size.
+//!    [`linear`] algebra and [`distribution`] functions of their own size; [`probe`], which measures a network and reads no
+//!    patient's value.
 //! 6. [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
 //!
 //! Contributions are the secret side: [`algorithm::Algorithm::local`] wraps them in the first type of the privacy chain
@@ -27,6 +28,7 @@ pub mod linear;
 pub mod outcome;
 pub mod picture;
 pub mod pooled;
+pub mod probe;
 pub mod registry;
 pub mod select;
 pub mod spec;

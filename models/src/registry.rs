@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::algorithm::Algorithm;
 use crate::evaluate::Evaluate;
 use crate::glm::Glm;
+use crate::probe::Probe;
 use crate::spec::{AlgorithmSpec, SpecError};
 use crate::standardise::Standardise;
 
@@ -61,6 +62,7 @@ pub fn build(spec: &AlgorithmSpec) -> Result<Box<dyn Algorithm + Send + Sync>, S
         ("standardise", 1) => Ok(Box::new(Standardise::new(spec)?)),
         ("glm", 1) => Ok(Box::new(Glm::new(spec)?)),
         ("evaluate", 1) => Ok(Box::new(Evaluate::new(spec)?)),
+        ("probe", 1) => Ok(Box::new(Probe::new(spec)?)),
         (name, version) => {
             let known: Vec<String> =
                 SOURCES.iter().map(|source| format!("'{}' version {}", source.name, source.version)).collect();
@@ -83,6 +85,7 @@ const SHARED: &[&str] = &[
     include_str!("select.rs"),
     include_str!("spec.rs"),
     include_str!("state.rs"),
+    include_str!("state/format.rs"),
     include_str!("table.rs"),
 ];
 
@@ -105,6 +108,12 @@ const SOURCES: &[Source] = &[
         ],
     },
     Source {
+        name: "probe",
+        version: 1,
+        summary: "measures a deployment: rounds of any size that read nothing but the number of rows",
+        files: &[include_str!("probe.rs")],
+    },
+    Source {
         name: "standardise",
         version: 1,
         summary: "mean and standard deviation of each term over all hospitals, complete rows only",
@@ -119,13 +128,15 @@ mod tests {
     #[test]
     fn every_entry_has_its_own_digest_and_builds() {
         let entries = all();
-        assert_eq!(entries.len(), 3);
+        assert_eq!(entries.len(), 4);
         let mut digests: Vec<_> = entries.iter().map(|entry| entry.digest).collect();
         digests.sort_unstable();
         digests.dedup();
-        assert_eq!(digests.len(), 3);
+        assert_eq!(digests.len(), 4);
         assert!(digest("glm", 2).is_none());
-        for entry in entries {
+        let probe = AlgorithmSpec::new("probe", [("length", 9)]);
+        assert!(build(&probe).unwrap().columns().is_empty());
+        for entry in entries.into_iter().filter(|entry| entry.name != "probe") {
             let spec = AlgorithmSpec::new(entry.name, [("features", "age,sex"), ("outcome", "target")]);
             assert_eq!(build(&spec).unwrap().columns(), vec!["age", "sex", "target"]);
         }

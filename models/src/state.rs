@@ -1,24 +1,17 @@
-//! The public state of a job: named f64 tensors and a few words, as safetensors bytes with exactly one encoding.
+//! The public state of a job: named tensors of f64 or f32 and a few words, as safetensors bytes with exactly one encoding.
 //!
-//! The file format is safetensors (<https://github.com/huggingface/safetensors>): `u64` little-endian header length, a JSON
-//! header, the data. Any safetensors reader opens it. The encoder is our own because a state is hashed and signed: names
-//! in byte order, offsets without gaps, words under `__metadata__` in byte order, header padded with blanks to 8 bytes,
-//! and [`State::from_bytes`] accepts exactly what [`State::to_bytes`] writes. (The published crate orders metadata by a
-//! random hash and pulls in temporary files; it is the oracle in the tests.)
+//! Statistics are f64; the model of a deep-learning job is f32, half the bytes on the way to every hospital. The bytes are in
+//! `format`: any safetensors reader opens them.
+
+mod format;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
 use crate::finding::Finding;
 
-/// Largest accepted encoding, in bytes: a bound on memory before anything is parsed.
-pub const STATE_BYTES_MAX: usize = 256 << 20;
-/// Largest accepted header, in bytes.
-pub const STATE_HEADER_BYTES_MAX: usize = 4 << 20;
+pub use format::{STATE_BYTES_MAX, STATE_HEADER_BYTES_MAX, StateError};
 
-/// Named tensors of `f64` (row-major) and named words; public, it is what every hospital is told.
+/// Named tensors (row-major) and named words; public, it is what every hospital is told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     tensors: BTreeMap<String, Tensor>,
@@ -29,40 +22,52 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq)]
 struct Tensor {
     shape: Vec<usize>,
-    values: Vec<f64>,
+    numbers: Numbers,
 }
 
-/// Why bytes are not a state.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StateError {
-    /// More bytes than any state may have.
-    #[error("a state may have at most {STATE_BYTES_MAX} bytes, this has {bytes}")]
-    TooLarge {
-        /// Bytes offered.
-        bytes: usize,
-    },
-    /// Not a safetensors file of 64-bit floats.
-    #[error("not a model state: {0}")]
-    Malformed(&'static str),
-    /// A safetensors file, but not in the one encoding that is signed.
-    #[error("not the canonical encoding of a model state; encode it again with this software")]
-    NotCanonical,
+#[derive(Clone, Debug, PartialEq)]
+enum Numbers {
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+}
+
+impl Numbers {
+    fn len(&self) -> usize {
+        match self {
+            Self::F64(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    fn bits(&self) -> usize {
+        match self {
+            Self::F64(_) => 64,
+            Self::F32(_) => 32,
+        }
+    }
 }
 
 impl State {
-    /// Adds or replaces a vector.
+    /// Adds or replaces a vector of f64.
     #[must_use]
     pub fn with(self, name: &str, values: Vec<f64>) -> Self {
         let shape = vec![values.len()];
-        self.insert(name, shape, values)
+        self.insert(name, shape, Numbers::F64(values))
     }
 
-    /// Adds or replaces a matrix of `columns` columns, row-major; a ragged tail is cut off.
+    /// Adds or replaces a vector of f32.
+    #[must_use]
+    pub fn with32(self, name: &str, values: Vec<f32>) -> Self {
+        let shape = vec![values.len()];
+        self.insert(name, shape, Numbers::F32(values))
+    }
+
+    /// Adds or replaces a matrix of `columns` columns of f64, row-major; a ragged tail is cut off.
     #[must_use]
     pub fn with_matrix(self, name: &str, columns: usize, mut values: Vec<f64>) -> Self {
         let rows = values.len().checked_div(columns).unwrap_or(0);
         values.truncate(rows * columns);
-        self.insert(name, vec![rows, columns], values)
+        self.insert(name, vec![rows, columns], Numbers::F64(values))
     }
 
     /// Adds or replaces a word, for example the list of terms.
@@ -72,31 +77,45 @@ impl State {
         self
     }
 
-    /// A tensor's values.
+    /// The values of a tensor of f64.
     ///
     /// # Errors
-    /// [`Finding::StateMismatch`] when there is none of that name.
+    /// [`Finding::StateMismatch`] when there is none of that name, or it holds f32.
     pub fn values(&self, name: &str) -> Result<&[f64], Finding> {
-        match self.tensors.get(name) {
-            Some(tensor) => Ok(&tensor.values),
-            None => Err(Finding::StateMismatch { problem: format!("it has no tensor '{name}'") }),
+        match self.numbers(name)? {
+            Numbers::F64(values) => Ok(values),
+            other => Err(other_type(name, other, 64)),
         }
     }
 
-    /// A tensor's values when it has exactly `len` of them.
+    /// The values of a tensor of f32. Nothing is converted: what one program wrote as f64 is not read as f32 here.
     ///
     /// # Errors
-    /// [`Finding::StateMismatch`] when it is absent or has another length.
-    pub fn vector(&self, name: &str, len: usize) -> Result<&[f64], Finding> {
-        let values = self.values(name)?;
-        if values.len() == len {
-            return Ok(values);
+    /// [`Finding::StateMismatch`] when there is none of that name, or it holds f64.
+    pub fn values32(&self, name: &str) -> Result<&[f32], Finding> {
+        match self.numbers(name)? {
+            Numbers::F32(values) => Ok(values),
+            other => Err(other_type(name, other, 32)),
         }
-        let problem = format!("tensor '{name}' has {} values, not {len}", values.len());
-        Err(Finding::StateMismatch { problem })
     }
 
-    /// One number of a tensor.
+    /// The values of a tensor of f64 when it has exactly `len` of them.
+    ///
+    /// # Errors
+    /// [`Finding::StateMismatch`] when it is absent or has another length or type.
+    pub fn vector(&self, name: &str, len: usize) -> Result<&[f64], Finding> {
+        of_length(name, self.values(name)?, len)
+    }
+
+    /// The values of a tensor of f32 when it has exactly `len` of them.
+    ///
+    /// # Errors
+    /// [`Finding::StateMismatch`] when it is absent or has another length or type.
+    pub fn vector32(&self, name: &str, len: usize) -> Result<&[f32], Finding> {
+        of_length(name, self.values32(name)?, len)
+    }
+
+    /// One number of a tensor of f64.
     ///
     /// # Errors
     /// [`Finding::StateMismatch`] when it is not there.
@@ -123,195 +142,29 @@ impl State {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The one encoding of this state.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut header: BTreeMap<&str, Head<'_>> = BTreeMap::new();
-        if !self.words.is_empty() {
-            header.insert(METADATA, Head::Words(&self.words));
-        }
-        let mut offset = 0;
-        for (name, tensor) in &self.tensors {
-            let end = offset + tensor.values.len() * 8;
-            let info = Info { dtype: "F64".into(), shape: tensor.shape.clone(), data_offsets: (offset, end) };
-            header.insert(name, Head::Tensor(info));
-            offset = end;
-        }
-        // Maps of strings and integers always serialise; an empty header would be refused by every reader.
-        let mut json = serde_json::to_vec(&header).unwrap_or_default();
-        json.resize(json.len().next_multiple_of(8), b' ');
-        let mut bytes = Vec::with_capacity(8 + json.len() + offset);
-        bytes.extend_from_slice(&(json.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&json);
-        for tensor in self.tensors.values() {
-            for value in &tensor.values {
-                bytes.extend_from_slice(&value.to_le_bytes());
-            }
-        }
-        bytes
+    fn numbers(&self, name: &str) -> Result<&Numbers, Finding> {
+        let none = || Finding::StateMismatch { problem: format!("it has no tensor '{name}'") };
+        self.tensors.get(name).map(|tensor| &tensor.numbers).ok_or_else(none)
     }
 
-    /// Reads what [`State::to_bytes`] wrote, and nothing else.
-    ///
-    /// # Errors
-    /// [`StateError`]; never a panic, and never more memory than a small multiple of the bytes given.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
-        if bytes.len() > STATE_BYTES_MAX {
-            return Err(StateError::TooLarge { bytes: bytes.len() });
-        }
-        let (head, rest) =
-            bytes.split_first_chunk::<8>().ok_or(StateError::Malformed("shorter than its length field"))?;
-        let length = usize::try_from(u64::from_le_bytes(*head)).unwrap_or(usize::MAX);
-        if length > STATE_HEADER_BYTES_MAX || length > rest.len() {
-            return Err(StateError::Malformed("header length out of range"));
-        }
-        let (json, data) = rest.split_at(length);
-        let header: BTreeMap<String, OwnedHead> = serde_json::from_slice(json)
-            .map_err(|_| StateError::Malformed("header is not the JSON of a safetensors file"))?;
-        let mut state = Self::default();
-        for (name, head) in header {
-            match head {
-                OwnedHead::Words(words) if name == METADATA => state.words = words,
-                OwnedHead::Tensor(info) if name != METADATA => {
-                    let tensor = info.read(data)?;
-                    state.tensors.insert(name, tensor);
-                }
-                _ => return Err(StateError::Malformed("a header entry is neither tensor nor metadata")),
-            }
-        }
-        // One comparison instead of a rule for each way in which two encodings could differ.
-        if state.to_bytes() == bytes { Ok(state) } else { Err(StateError::NotCanonical) }
-    }
-
-    /// SHA-256 of the encoding: what a round's opening message and the ledger name.
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.to_bytes()).into()
-    }
-
-    fn insert(mut self, name: &str, shape: Vec<usize>, values: Vec<f64>) -> Self {
-        self.tensors.insert(name.to_owned(), Tensor { shape, values });
+    fn insert(mut self, name: &str, shape: Vec<usize>, numbers: Numbers) -> Self {
+        self.tensors.insert(name.to_owned(), Tensor { shape, numbers });
         self
     }
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Head<'a> {
-    Words(&'a BTreeMap<String, String>),
-    Tensor(Info),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OwnedHead {
-    Tensor(Info),
-    Words(BTreeMap<String, String>),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Info {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (usize, usize),
-}
-
-impl Info {
-    fn read(self, data: &[u8]) -> Result<Tensor, StateError> {
-        if self.dtype != "F64" {
-            return Err(StateError::Malformed("a tensor is not of 64-bit floats"));
-        }
-        let mut count = 1_usize;
-        for side in &self.shape {
-            count = count.checked_mul(*side).ok_or(StateError::Malformed("a tensor is too large"))?;
-        }
-        let (start, end) = self.data_offsets;
-        let bytes = data.get(start..end).ok_or(StateError::Malformed("a tensor lies outside the data"))?;
-        if count.checked_mul(8) != Some(bytes.len()) {
-            return Err(StateError::Malformed("a tensor's shape does not fit its data"));
-        }
-        let values = bytes.as_chunks::<8>().0.iter().map(|chunk| f64::from_le_bytes(*chunk)).collect();
-        Ok(Tensor { shape: self.shape, values })
+fn of_length<'a, T>(name: &str, values: &'a [T], len: usize) -> Result<&'a [T], Finding> {
+    if values.len() == len {
+        return Ok(values);
     }
+    let problem = format!("tensor '{name}' has {} values, not {len}", values.len());
+    Err(Finding::StateMismatch { problem })
 }
 
-const METADATA: &str = "__metadata__";
+fn other_type(name: &str, numbers: &Numbers, wanted: usize) -> Finding {
+    let problem = format!("tensor '{name}' holds {}-bit floats where {wanted}-bit ones belong", numbers.bits());
+    Finding::StateMismatch { problem }
+}
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use safetensors::SafeTensors;
-
-    use super::*;
-
-    fn sample() -> State {
-        State::default()
-            .with("beta", vec![0.5, -1.25, f64::MIN_POSITIVE])
-            .with_matrix("trace", 2, vec![1.0, 2.0, 3.0, 4.0])
-            .with_word("terms", "[\"age\",\"sex\"]")
-            .with_word("outcome", "ta\"rget\u{e9}")
-    }
-
-    #[test]
-    fn published_reader_sees_the_same_tensors() {
-        let bytes = sample().to_bytes();
-        let read = SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(read.names().len(), 2);
-        let trace = read.tensor("trace").unwrap();
-        assert_eq!(trace.shape(), &[2, 2]);
-        assert_eq!(trace.data()[8..16], 2.0_f64.to_le_bytes());
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-        assert_eq!(metadata.metadata().as_ref().unwrap()["outcome"], "ta\"rget\u{e9}");
-    }
-
-    #[test]
-    fn round_trip_and_digest_do_not_depend_on_the_order_of_insertion() {
-        let state = sample();
-        assert_eq!(State::from_bytes(&state.to_bytes()).unwrap(), state);
-        let other = State::default()
-            .with_word("outcome", "ta\"rget\u{e9}")
-            .with_word("terms", "[\"age\",\"sex\"]")
-            .with_matrix("trace", 2, vec![1.0, 2.0, 3.0, 4.0])
-            .with("beta", vec![0.5, -1.25, f64::MIN_POSITIVE]);
-        assert_eq!(other.digest(), state.digest());
-        assert_eq!(State::from_bytes(&State::default().to_bytes()).unwrap(), State::default());
-    }
-
-    #[test]
-    fn an_encoding_with_blanks_or_another_order_is_refused() {
-        let bytes = sample().to_bytes();
-        let mut longer = bytes.clone();
-        longer.push(0);
-        assert!(State::from_bytes(&longer).is_err());
-        let mut padded = bytes.clone();
-        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
-        padded[..8].copy_from_slice(&(length + 8).to_le_bytes());
-        let at = 8 + usize::try_from(length).unwrap();
-        padded.splice(at..at, [b' '; 8]);
-        assert_eq!(State::from_bytes(&padded), Err(StateError::NotCanonical));
-        assert!(State::from_bytes(&[255; 16]).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = State::from_bytes(&bytes);
-        }
-
-        #[test]
-        fn a_flipped_bit_never_gives_the_same_state(position in 0_usize..400, bit in 0_u8..8) {
-            let state = sample();
-            let mut bytes = state.to_bytes();
-            let position = position % bytes.len();
-            bytes[position] ^= 1 << bit;
-            if let Ok(other) = State::from_bytes(&bytes) {
-                prop_assert_ne!(other.digest(), state.digest());
-            }
-        }
-
-        #[test]
-        fn any_vector_round_trips(values in proptest::collection::vec(any::<f64>(), 0..50)) {
-            let bytes = State::default().with("v", values).to_bytes();
-            prop_assert_eq!(State::from_bytes(&bytes).unwrap().to_bytes(), bytes);
-        }
-    }
-}
+mod tests;

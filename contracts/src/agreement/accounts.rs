@@ -4,7 +4,6 @@
 //! (the rest is released), or voided, or times out; linked transfers happen all or not at all. Integers and checked arithmetic only.
 
 use super::party::PartyId;
-use crate::ledger::canonical::INTEGER_MAX;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -219,18 +218,18 @@ pub enum AccountError {
 /// Every account, every hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Accounts {
-    accounts: BTreeMap<AccountId, Account>,
-    pending: BTreeMap<TransferId, Pending>,
+    pub(super) accounts: BTreeMap<AccountId, Account>,
+    pub(super) pending: BTreeMap<TransferId, Pending>,
     timeouts: BTreeSet<(u64, TransferId)>,
-    resolved: BTreeMap<TransferId, Resolution>,
+    pub(super) resolved: BTreeMap<TransferId, Resolution>,
 }
 
 /// A checked list of transfers: the values that accounts and holds will have. Made by [`Accounts::plan`] only.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    accounts: BTreeMap<AccountId, Account>,
-    held: BTreeMap<TransferId, Pending>,
-    ended: BTreeMap<TransferId, Resolution>,
+    pub(super) accounts: BTreeMap<AccountId, Account>,
+    pub(super) held: BTreeMap<TransferId, Pending>,
+    pub(super) ended: BTreeMap<TransferId, Resolution>,
 }
 
 impl Accounts {
@@ -330,82 +329,11 @@ impl Accounts {
                 return Err(AccountId::outside(unit));
             }
         }
-        let over = |a: &Account| a.guarded && u128::from(a.debits_posted) + u128::from(a.debits_pending) > u128::from(a.credits_posted);
+        let over = |a: &Account| {
+            a.guarded && u128::from(a.debits_posted) + u128::from(a.debits_pending) > u128::from(a.credits_posted)
+        };
         self.accounts.iter().find(|(_, a)| over(a)).map_or(Ok(()), |(id, _)| Err(id.clone()))
     }
-}
-
-impl Plan {
-    fn account<'a>(&'a mut self, base: &Accounts, id: &AccountId) -> Result<&'a mut Account, AccountError> {
-        if !self.accounts.contains_key(id) {
-            let account = base.accounts.get(id).ok_or_else(|| AccountError::NoAccount(id.clone()))?;
-            self.accounts.insert(id.clone(), account.clone());
-        }
-        self.accounts.get_mut(id).ok_or_else(|| AccountError::NoAccount(id.clone()))
-    }
-
-    fn pair(&mut self, base: &Accounts, debit: &AccountId, credit: &AccountId, amount: u64) -> Result<(), AccountError> {
-        if amount == 0 {
-            return Err(AccountError::Zero);
-        }
-        let unit = self.account(base, debit)?.unit;
-        if debit == credit || self.account(base, credit)?.unit != unit {
-            return Err(AccountError::Mismatch(debit.clone(), credit.clone()));
-        }
-        let from = self.account(base, debit)?;
-        if from.guarded && from.available() < amount {
-            return Err(AccountError::Overdrawn { account: debit.clone(), available: from.available(), amount });
-        }
-        Ok(())
-    }
-
-    fn post(&mut self, base: &Accounts, debit: &AccountId, credit: &AccountId, amount: u64) -> Result<(), AccountError> {
-        self.pair(base, debit, credit, amount)?;
-        add(&mut self.account(base, debit)?.debits_posted, amount, debit)?;
-        add(&mut self.account(base, credit)?.credits_posted, amount, credit)
-    }
-
-    fn hold(&mut self, base: &Accounts, id: &TransferId, p: &Pending) -> Result<(), AccountError> {
-        let taken = base.pending.contains_key(id) || base.resolved.contains_key(id);
-        if taken || self.held.contains_key(id) || self.ended.contains_key(id) {
-            return Err(AccountError::HoldExists(id.clone()));
-        }
-        self.pair(base, &p.debit, &p.credit, p.amount)?;
-        add(&mut self.account(base, &p.debit)?.debits_pending, p.amount, &p.debit)?;
-        add(&mut self.account(base, &p.credit)?.credits_pending, p.amount, &p.credit)?;
-        self.held.insert(id.clone(), p.clone());
-        Ok(())
-    }
-
-    fn end(&mut self, base: &Accounts, id: &TransferId, amount: u64, how: Resolution) -> Result<(), AccountError> {
-        if let Some(earlier) = self.ended.get(id).or_else(|| base.resolved.get(id)) {
-            return Err(AccountError::Resolved(id.clone(), *earlier));
-        }
-        let held = self.held.get(id).or_else(|| base.pending.get(id));
-        let p = held.cloned().ok_or_else(|| AccountError::NoHold(id.clone()))?;
-        if amount > p.amount {
-            return Err(AccountError::MoreThanHeld { held: p.amount, amount });
-        }
-        let from = self.account(base, &p.debit)?;
-        sub(&mut from.debits_pending, p.amount, &p.debit)?;
-        add(&mut from.debits_posted, amount, &p.debit)?;
-        let to = self.account(base, &p.credit)?;
-        sub(&mut to.credits_pending, p.amount, &p.credit)?;
-        add(&mut to.credits_posted, amount, &p.credit)?;
-        self.ended.insert(id.clone(), how);
-        Ok(())
-    }
-}
-
-fn add(sum: &mut u64, amount: u64, id: &AccountId) -> Result<(), AccountError> {
-    let new = sum.checked_add(amount).filter(|n| *n <= INTEGER_MAX);
-    *sum = new.ok_or_else(|| AccountError::Overflow(id.clone()))?;
-    Ok(())
-}
-
-fn sub(sum: &mut u64, amount: u64, id: &AccountId) -> Result<(), AccountError> {
-    *sum = sum.checked_sub(amount).ok_or_else(|| AccountError::Overflow(id.clone()))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -48,7 +48,10 @@ fn a_hold_times_out_at_its_own_time_and_frees_its_amount() {
     assert!(matches!(a.plan(49, &[hold("i", 0, 2, 1, None)]), Err(AccountError::Overdrawn { .. })));
     now(&mut a, 50, &[hold("i", 0, 2, 10, None)]).unwrap();
     assert_eq!(a.resolution("h"), Some(Resolution::TimedOut));
-    assert_eq!(a.plan(50, &[Transfer::Void { id: "h".into() }]).err(), Some(AccountError::Resolved("h".into(), Resolution::TimedOut)));
+    assert_eq!(
+        a.plan(50, &[Transfer::Void { id: "h".into() }]).err(),
+        Some(AccountError::Resolved("h".into(), Resolution::TimedOut))
+    );
 }
 
 #[test]
@@ -82,8 +85,11 @@ fn any_transfer() -> impl Strategy<Value = Transfer> {
     let amount = prop_oneof![0u64..50, Just(u64::MAX)];
     prop_oneof![
         (0..3usize, amount.clone()).prop_map(|(to, n)| deposit(to, n)),
-        (0..3usize, 0..3usize, amount.clone())
-            .prop_map(|(f, t, amount)| Transfer::Post { debit: party(f), credit: party(t), amount }),
+        (0..3usize, 0..3usize, amount.clone()).prop_map(|(f, t, amount)| Transfer::Post {
+            debit: party(f),
+            credit: party(t),
+            amount
+        }),
         (0..6u8, 0..3usize, 0..3usize, amount.clone(), prop::option::of(0u64..40))
             .prop_map(|(id, f, t, n, timeout)| hold(&id.to_string(), f, t, n, timeout)),
         (0..6u8, amount).prop_map(|(id, amount)| Transfer::PostHeld { id: id.to_string(), amount }),

@@ -25,7 +25,9 @@ pub enum BodyError {
         why: String,
     },
     /// Fields that mean the same but are written otherwise (an explicit null, a default written out).
-    #[error("the body of {0} is not written in its one canonical form; leave out absent fields instead of writing null")]
+    #[error(
+        "the body of {0} is not written in its one canonical form; leave out absent fields instead of writing null"
+    )]
     Form(Kind),
     /// A number beyond 2^53.
     #[error("the body of {0} holds a number beyond 2^53")]
@@ -181,7 +183,10 @@ mod tests {
         assert_eq!(Body::parse("Fund", &json!({"amount": 5})), Ok(Body::Fund(Fund { amount: 5 })));
         assert!(matches!(Body::parse("Fund", &json!({"amount": 5, "x": 1})), Err(BodyError::Fields { .. })));
         assert!(matches!(Body::parse("Fund", &json!({"amount": 5.0})), Err(BodyError::Fields { .. })));
-        assert_eq!(Body::parse("Fund", &json!({"amount": 9_007_199_254_740_993u64})), Err(BodyError::Number(Kind::Fund)));
+        assert_eq!(
+            Body::parse("Fund", &json!({"amount": 9_007_199_254_740_993u64})),
+            Err(BodyError::Number(Kind::Fund))
+        );
         assert_eq!(Body::parse("Abort", &json!({"code": "x", "party": null})), Err(BodyError::Form(Kind::Abort)));
         assert_eq!(Body::parse("fund", &json!({})), Err(BodyError::UnknownKind("fund".into())));
     }

@@ -295,7 +295,7 @@ impl Contract {
         self.delivery.as_ref().map(|d| d.at_ms.saturating_add(self.terms.windows.accept_within_ms))
     }
 
-    /// When holds time out and even a dispute is over, Unix milliseconds: the run window, twice the acceptance window, 30 days.
+    /// When even a dispute is over; holds time out right after it, Unix milliseconds: the run window, twice the acceptance window, 30 days.
     #[must_use]
     pub fn final_ms(&self) -> u64 {
         let w = &self.terms.windows;

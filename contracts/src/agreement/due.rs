@@ -80,12 +80,22 @@ impl Contract {
     pub fn due_step(&self, now_ms: u64) -> Option<Body> {
         let w = &self.terms.windows;
         match self.phase {
-            Phase::Proposed | Phase::PartlySigned | Phase::Signed if now_ms > w.sign_by_ms => Some(Body::Expire(Expire {})),
-            Phase::Executable | Phase::Running | Phase::Suspended if now_ms > w.run_by_ms => Some(Body::Expire(Expire {})),
-            Phase::Delivered | Phase::Disputed | Phase::Accepted if now_ms > self.final_ms() => Some(Body::Expire(Expire {})),
-            Phase::Signed if self.is_funded() && self.missing_reservations().is_empty() => self.arm_body().ok().map(Body::Arm),
+            Phase::Proposed | Phase::PartlySigned | Phase::Signed if now_ms > w.sign_by_ms => {
+                Some(Body::Expire(Expire {}))
+            }
+            Phase::Executable | Phase::Running | Phase::Suspended if now_ms > w.run_by_ms => {
+                Some(Body::Expire(Expire {}))
+            }
+            Phase::Delivered | Phase::Disputed | Phase::Accepted if now_ms > self.final_ms() => {
+                Some(Body::Expire(Expire {}))
+            }
+            Phase::Signed if self.is_funded() && self.missing_reservations().is_empty() => {
+                self.arm_body().ok().map(Body::Arm)
+            }
             Phase::Executable if self.directory.is_none() => self.freeze_body().map(Body::RoundFreeze),
-            Phase::Delivered if self.accept_by_ms().is_some_and(|by_ms| now_ms > by_ms) => Some(Body::AcceptResult(AcceptResult {})),
+            Phase::Delivered if self.accept_by_ms().is_some_and(|by_ms| now_ms > by_ms) => {
+                Some(Body::AcceptResult(AcceptResult {}))
+            }
             Phase::Accepted => Some(Body::Settle(settlement(self))),
             _ => None,
         }

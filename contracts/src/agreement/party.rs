@@ -25,7 +25,8 @@ pub struct PartyId(String);
 pub struct Code(String);
 
 fn check_name(text: &str, underscore: bool) -> Result<(), NameError> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-' || (underscore && b == b'_');
+    let allowed =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-' || (underscore && b == b'_');
     if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(allowed) {
         let extra = if underscore { ", '_'" } else { "" };
         return Err(NameError(text.chars().take(80).collect(), extra));

@@ -209,7 +209,8 @@ fn match_ehds(permission: &Permission, request: &Purpose) -> Result<(), Denied> 
     }
     let Some(wanted) = &request.ehds else { return Ok(()) };
     ehds_row(wanted)?;
-    let covers = |have: &String| have == wanted || wanted.strip_prefix(have.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    let covers =
+        |have: &String| have == wanted || wanted.strip_prefix(have.as_str()).is_some_and(|rest| rest.starts_with('.'));
     if permission.ehds.iter().any(covers) { Ok(()) } else { Err(Denied::EhdsNotPermitted(shown(wanted))) }
 }
 

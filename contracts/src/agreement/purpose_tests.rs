@@ -82,13 +82,17 @@ fn commerce() {
 #[test]
 fn every_condition_must_be_undertaken_with_the_same_parameter() {
     for row in DUO.iter().filter(|r| r.effect == Effect::Requires) {
-        let with = |value: &str| if row.parameter { format!("{}={value}", row.shorthand) } else { row.shorthand.to_owned() };
+        let with =
+            |value: &str| if row.parameter { format!("{}={value}", row.shorthand) } else { row.shorthand.to_owned() };
         let p = permission(&["GRU", &with("DE")], &[]);
         assert_eq!(permits(&p, &request(&["GRU", &with("DE")])), Ok(()), "{}", row.shorthand);
         assert_eq!(permits(&p, &request(&["GRU"])), Err(Denied::Condition(with("DE"))));
         if row.parameter {
             assert!(permits(&p, &request(&["GRU", &with("FR")])).is_err());
-            assert!(matches!(permits(&permission(&["GRU", row.shorthand], &[]), &request(&["GRU"])), Err(Denied::Parameter { .. })));
+            assert!(matches!(
+                permits(&permission(&["GRU", row.shorthand], &[]), &request(&["GRU"])),
+                Err(Denied::Parameter { .. })
+            ));
         }
         let by_id = p.duo.last().unwrap().replace(row.shorthand, row.id);
         assert_eq!(permits(&p, &request(&["GRU", &by_id])), Ok(()), "an id is the same code as its shorthand");
@@ -111,7 +115,10 @@ fn ehds_articles() {
     let p = permission(&["GRU"], &["53.1.e"]);
     assert_eq!(permits(&p, &ask("53.1.e.ii")), Ok(()));
     assert_eq!(permits(&p, &ask("53.1.a")), Err(Denied::EhdsNotPermitted("53.1.a".into())));
-    assert_eq!(permits(&permission(&["GRU"], &["53.1.e.i"]), &ask("53.1.e")), Err(Denied::EhdsNotPermitted("53.1.e".into())));
+    assert_eq!(
+        permits(&permission(&["GRU"], &["53.1.e.i"]), &ask("53.1.e")),
+        Err(Denied::EhdsNotPermitted("53.1.e".into()))
+    );
     assert_eq!(permits(&permission(&["GRU"], &[]), &ask("53.1.e")), Err(Denied::EhdsNotPermitted("53.1.e".into())));
     for row in EHDS.iter().filter(|r| r.prohibited) {
         assert!(matches!(permits(&p, &ask(row.code)), Err(Denied::Prohibited(_))));

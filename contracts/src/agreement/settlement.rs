@@ -86,14 +86,20 @@ fn narrow(n: u128) -> u64 {
 /// The transfers that close a contract: holds on credits are posted as earned if `pay`, else voided; reservations of privacy budget
 /// are posted by what the receipts say. A stage that started without a receipt counts as having spent everything.
 #[must_use]
-pub fn closing_transfers(contract: &Contract, accounts: &Accounts, pay: bool) -> Vec<Transfer> {
+pub fn closing_transfers(contract: &Contract, accounts: &Accounts, now_ms: u64, pay: bool) -> Vec<Transfer> {
     let mut transfers = Vec::new();
     let earned = settlement(contract);
     for (hold, posting) in contract.funding.iter().flat_map(|f| &f.holds).zip(&earned.postings) {
-        end_hold(&mut transfers, accounts, hold, if pay { posting.credits } else { 0 });
+        end_hold(&mut transfers, accounts, now_ms, hold, if pay { posting.credits } else { 0 });
     }
     for (key, reservation) in &contract.reservations {
-        end_hold(&mut transfers, accounts, &reservation.hold, epsilon_used(contract, key, reservation.epsilon_micro));
+        end_hold(
+            &mut transfers,
+            accounts,
+            now_ms,
+            &reservation.hold,
+            epsilon_used(contract, key, reservation.epsilon_micro),
+        );
     }
     transfers
 }
@@ -115,8 +121,10 @@ pub fn epsilon_used(contract: &Contract, dataset: &str, reserved_micro: u64) -> 
     used.min(reserved_micro)
 }
 
-pub(super) fn end_hold(transfers: &mut Vec<Transfer>, accounts: &Accounts, hold: &str, amount: u64) {
-    if accounts.pending(hold).is_none() {
+/// Ends a hold, unless it has ended already or times out by itself at this very entry.
+pub(super) fn end_hold(transfers: &mut Vec<Transfer>, accounts: &Accounts, now_ms: u64, hold: &str, amount: u64) {
+    let Some(pending) = accounts.pending(hold) else { return };
+    if pending.timeout_ms.is_some_and(|due_ms| due_ms <= now_ms) {
         return;
     }
     let id = hold.to_owned();

@@ -1,22 +1,20 @@
 //! The replay of the whole ledger: every entry in order gives parties, offers, contracts, accounts. Anyone who replays the same
 //! entries has the same state, byte for byte.
 //!
-//! A step is first turned into a list of [`Change`]s, which checks everything and changes nothing; only then is the list applied,
+//! A step is first turned into a list of changes, which checks everything and changes nothing; only then is the list applied,
 //! which cannot fail. Time is an entry's own sequenced time, never a clock. The steps are in `steps_network.rs`,
-//! `steps_offers.rs`, `steps_agree.rs`, `steps_execute.rs`, `steps_end.rs` and `steps_money.rs`.
+//! `steps_offers.rs`, `steps_agree.rs`, `steps_execute.rs`, `steps_end.rs` and `steps_money.rs`; the questions in `state_view.rs`.
 
 use super::accounts::{AccountId, Accounts, Plan, Unit};
 use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer};
 use super::contract::Contract;
 use super::error::{Reason, StepError};
 use super::hash::{ContractId, Hash32};
-use super::party::{Party, PartyId, PartyKeys, Role};
+use super::party::{Party, PartyId};
 use super::step::Step;
 use crate::ledger::Replay;
-use crate::ledger::canonical::{self, CanonicalError};
 use crate::ledger::entry::{Entry, Envelope, origin_hash};
 use crate::ledger::key::PublicKey;
-use crate::ledger::note::{KeyType, VerifierKey};
 use crate::ledger::policy;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,7 +188,9 @@ impl State {
     }
 
     fn changes(&self, seq_ms: u64, envelope: &Envelope, leaf: Hash32) -> Result<Vec<Change>, StepError> {
-        Step::new(self, seq_ms, envelope, leaf).and_then(|step| step.changes()).map_err(|reason| refused(envelope, reason))
+        Step::new(self, seq_ms, envelope, leaf)
+            .and_then(|step| step.changes())
+            .map_err(|reason| refused(envelope, reason))
     }
 
     fn commit(&mut self, change: Change) {
@@ -229,167 +229,6 @@ impl State {
         }
         self.accounts.open(AccountId::credits(&party.id), Unit::Credits, true);
         self.parties.insert(party.id.clone(), party);
-    }
-}
-
-/// Questions.
-impl State {
-    /// The log's name.
-    #[must_use]
-    pub fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    /// What every action names as `network`.
-    #[must_use]
-    pub fn network(&self) -> Hash32 {
-        self.network
-    }
-
-    /// Entries applied so far: the index of the next one.
-    #[must_use]
-    pub fn next_index(&self) -> u64 {
-        self.next_index
-    }
-
-    /// Sequenced time of the last entry, Unix milliseconds.
-    #[must_use]
-    pub fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-
-    /// The index under which a payload was recorded first.
-    #[must_use]
-    pub fn seen(&self, payload: &Hash32) -> Option<u64> {
-        self.seen.get(payload).copied()
-    }
-
-    /// Who sequences.
-    #[must_use]
-    pub fn coordinator(&self) -> Option<&PartyId> {
-        self.coordinator.as_ref()
-    }
-
-    /// The key that signs checkpoints.
-    #[must_use]
-    pub fn log_key(&self) -> Option<PublicKey> {
-        self.log_key
-    }
-
-    /// Who cosigns.
-    #[must_use]
-    pub fn policy(&self) -> Option<&PolicyRecord> {
-        self.policy.as_ref()
-    }
-
-    /// Whether the log is frozen.
-    #[must_use]
-    pub fn is_frozen(&self) -> bool {
-        self.frozen
-    }
-
-    /// A party by name.
-    #[must_use]
-    pub fn party(&self, id: &str) -> Option<&Party> {
-        self.parties.get(id)
-    }
-
-    /// All parties, by name.
-    pub fn parties(&self) -> impl Iterator<Item = &Party> {
-        self.parties.values()
-    }
-
-    /// The party whose connections carry this ed25519 key.
-    #[must_use]
-    pub fn party_by_tls_key(&self, key: &[u8; 32]) -> Option<&Party> {
-        let key = PublicKey::from_bytes(key).ok()?;
-        self.tls.get(&key).and_then(|id| self.parties.get(id))
-    }
-
-    /// A party's keys in force now.
-    #[must_use]
-    pub fn keys(&self, party: &str) -> Option<&PartyKeys> {
-        self.party(party).and_then(Party::keys)
-    }
-
-    /// Enrolled admins with keys in force, by name.
-    #[must_use]
-    pub fn admins(&self) -> Vec<PartyId> {
-        let admins = self.parties.values().filter(|p| p.has_role(Role::Admin) && p.keys().is_some());
-        admins.map(|p| p.id.clone()).collect()
-    }
-
-    /// Offered data sets, by `owner/name`.
-    #[must_use]
-    pub fn datasets(&self) -> &BTreeMap<String, Dataset> {
-        &self.datasets
-    }
-
-    /// Offered code, by payload hash of the offer.
-    #[must_use]
-    pub fn algorithms(&self) -> &BTreeMap<Hash32, AlgorithmRecord> {
-        &self.algorithms
-    }
-
-    /// Offered machines, by payload hash of the offer.
-    #[must_use]
-    pub fn computes(&self) -> &BTreeMap<Hash32, ComputeRecord> {
-        &self.computes
-    }
-
-    /// A contract by id.
-    #[must_use]
-    pub fn contract(&self, id: &ContractId) -> Option<&Contract> {
-        self.contracts.get(id).map(AsRef::as_ref)
-    }
-
-    /// All contracts, by id.
-    pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.contracts.values().map(AsRef::as_ref)
-    }
-
-    /// Contracts that have not ended, by id.
-    pub fn open_contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.open.iter().filter_map(|id| self.contract(id))
-    }
-
-    /// Declared privacy budgets, by `owner/name`.
-    #[must_use]
-    pub fn budgets(&self) -> &BTreeMap<String, BudgetRecord> {
-        &self.budgets
-    }
-
-    /// Every account.
-    #[must_use]
-    pub fn accounts(&self) -> &Accounts {
-        &self.accounts
-    }
-
-    /// What a party may spend, credits.
-    #[must_use]
-    pub fn credits(&self, party: &PartyId) -> u64 {
-        self.accounts.credits(party)
-    }
-
-    /// The state as canonical JSON: equal states are equal bytes.
-    ///
-    /// # Errors
-    /// None for a state that came from entries.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
-        canonical::to_bytes(self)
-    }
-
-    /// The witness policy in the log's own format: the log key, the validators by party name, the quorum.
-    #[must_use]
-    pub fn witness_policy(&self) -> Option<policy::Policy> {
-        let record = self.policy.as_ref()?;
-        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, self.log_key?).ok()?;
-        let of = |id: &PartyId| {
-            let key = self.parties.get(id)?.keys()?.validator?;
-            VerifierKey::new(id.as_str(), KeyType::Cosignature, key).ok()
-        };
-        let witnesses = record.validators.iter().map(of).collect::<Option<Vec<_>>>()?;
-        policy::Policy::k_of_n(&log, &witnesses, usize::try_from(record.quorum).ok()?).ok()
     }
 }
 

@@ -110,8 +110,17 @@ impl<'a> Step<'a> {
         }
         // Where one signature is enough, a second one says something that nobody reads: refused.
         let together = [
-            Kind::Genesis, Kind::PartyEnrol, Kind::KeyRotate, Kind::KeyRevoke, Kind::Freeze, Kind::Handover, Kind::PolicyChange,
-            Kind::Abort, Kind::Resolve, Kind::Suspend, Kind::Resume,
+            Kind::Genesis,
+            Kind::PartyEnrol,
+            Kind::KeyRotate,
+            Kind::KeyRevoke,
+            Kind::Freeze,
+            Kind::Handover,
+            Kind::PolicyChange,
+            Kind::Abort,
+            Kind::Resolve,
+            Kind::Suspend,
+            Kind::Resume,
         ];
         if !together.contains(&self.kind) && envelope.signatures().len() > 1 {
             return Err(Reason::Signers(format!("{} carries one signature, the actor's", self.kind)));
@@ -202,9 +211,13 @@ impl<'a> Step<'a> {
         match (rule.order, &self.action.prev, self.action.terms_version) {
             (Order::Sequential, Some(prev), None) if *prev == contract.head.to_string() => Ok(()),
             (Order::Sequential, Some(prev), None) => Err(Reason::Prev { named: prev.clone(), head: contract.head }),
-            (Order::Sequential, ..) => Err(Reason::Header("this step names `prev`, the leaf hash it builds on, and no `terms_version`")),
+            (Order::Sequential, ..) => {
+                Err(Reason::Header("this step names `prev`, the leaf hash it builds on, and no `terms_version`"))
+            }
             (Order::Parallel, None, Some(version)) if version == contract.terms_version => Ok(()),
-            (Order::Parallel, None, Some(named)) => Err(Reason::TermsVersion { named, version: contract.terms_version }),
+            (Order::Parallel, None, Some(named)) => {
+                Err(Reason::TermsVersion { named, version: contract.terms_version })
+            }
             (Order::Parallel, ..) => Err(Reason::Header("this step names `terms_version` and no `prev`")),
         }
     }
@@ -290,7 +303,11 @@ impl<'a> Step<'a> {
     }
 
     fn contract(&self) -> Result<&'a Contract, Reason> {
-        let id = self.action.contract.as_ref().ok_or(Reason::Header("this kind is a step on a contract: name it in `contract`"))?;
+        let id = self
+            .action
+            .contract
+            .as_ref()
+            .ok_or(Reason::Header("this kind is a step on a contract: name it in `contract`"))?;
         let id: ContractId = id.parse().map_err(|_| Reason::NoContract)?;
         self.state.contract(&id).ok_or(Reason::NoContract)
     }

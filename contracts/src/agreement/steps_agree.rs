@@ -62,7 +62,7 @@ impl Step<'_> {
         if let Some(owner) = body.terms.owners().into_iter().find(|o| contract.revoked(o)) {
             return mismatch(format!("{owner} has taken its data out; leave it out of the new terms"));
         }
-        let money = closing_transfers(contract, &self.state.accounts, false);
+        let money = closing_transfers(contract, &self.state.accounts, self.seq_ms, false);
         contract.terms_hash = body.terms.hash()?;
         contract.terms = Arc::new(body.terms.clone());
         contract.terms_version = contract.terms_version.saturating_add(1);
@@ -78,7 +78,11 @@ impl Step<'_> {
             return Err(Reason::TermsVersion { named: body.terms_version, version: contract.terms_version });
         }
         if body.terms_hash != contract.terms_hash {
-            return mismatch(format!("the acceptance is for terms {}, on the table are {}", short(&body.terms_hash), short(&contract.terms_hash)));
+            return mismatch(format!(
+                "the acceptance is for terms {}, on the table are {}",
+                short(&body.terms_hash),
+                short(&contract.terms_hash)
+            ));
         }
         self.by("the window for signing ended at", contract.terms.windows.sign_by_ms)?;
         if contract.accepts.contains_key(&self.actor) {
@@ -107,7 +111,7 @@ impl Step<'_> {
         if body.amount != total || total == 0 {
             return mismatch(format!("the price and deposit are {total} credits, not {}", body.amount));
         }
-        let timeout_ms = Some(contract.final_ms());
+        let timeout_ms = Some(contract.final_ms().saturating_add(1));
         let (mut holds, mut transfers) = (Vec::new(), Vec::new());
         let parts = shares(price, price.total_credits).into_iter().zip(shares(price, price.deposit));
         for (n, (split, (share, deposit))) in price.splits.iter().zip(parts).enumerate() {
@@ -136,12 +140,16 @@ impl Step<'_> {
             let key = dataset_key(&input.owner, &input.dataset);
             let offered = self.state.datasets.get(&key).is_some_and(|d| d.offer.schema_hash == input.schema_hash);
             if !offered {
-                return mismatch(format!("the data set {key} is no longer offered as it was when the terms were signed"));
+                return mismatch(format!(
+                    "the data set {key} is no longer offered as it was when the terms were signed"
+                ));
             }
         }
         let expected = contract.arm_body()?;
         if *body != expected {
-            return mismatch("the arming does not name the terms, acceptances, funding and reservations that are on the ledger");
+            return mismatch(
+                "the arming does not name the terms, acceptances, funding and reservations that are on the ledger",
+            );
         }
         contract.armed = Some(Armed { index: self.index, at_ms: self.seq_ms, payload: self.payload });
         contract.phase = Phase::Executable;
@@ -153,7 +161,7 @@ impl Step<'_> {
         contract.phase = phase;
         contract.ended =
             Some(Ended { by: self.kind, actor: self.actor.clone(), code, index: self.index, at_ms: self.seq_ms });
-        Ok(closing_transfers(contract, &self.state.accounts, pay))
+        Ok(closing_transfers(contract, &self.state.accounts, self.seq_ms, pay))
     }
 }
 

@@ -111,14 +111,18 @@ impl Step<'_> {
             stop.admins.clear();
             stop.admins_resume.clear();
         } else {
-            return Err(Reason::NotEntitled { party: self.actor.clone(), who: "those who suspended the contract".into() });
+            return Err(Reason::NotEntitled {
+                party: self.actor.clone(),
+                who: "those who suspended the contract".into(),
+            });
         }
         go_on(contract);
         Ok(Vec::new())
     }
 
     pub(super) fn revoke(&self, contract: &mut Contract, body: &Revoke) -> Money {
-        let mut own: Vec<Code> = contract.terms.inputs.iter().filter(|i| i.owner == self.actor).map(|i| i.dataset.clone()).collect();
+        let mut own: Vec<Code> =
+            contract.terms.inputs.iter().filter(|i| i.owner == self.actor).map(|i| i.dataset.clone()).collect();
         own.sort();
         own.dedup();
         if body.datasets != own {
@@ -146,7 +150,7 @@ impl Step<'_> {
         let mut transfers = Vec::new();
         for (key, reservation) in contract.reservations.iter().filter(|(key, _)| key.starts_with(&prefix)) {
             let used = epsilon_used(contract, key, reservation.epsilon_micro);
-            end_hold(&mut transfers, &self.state.accounts, &reservation.hold, used);
+            end_hold(&mut transfers, &self.state.accounts, self.seq_ms, &reservation.hold, used);
         }
         contract.reservations.retain(|key, _| !key.starts_with(&prefix));
         transfers
@@ -169,7 +173,9 @@ impl Step<'_> {
             return self.finish(contract, Phase::Aborted, Some(body.code.clone()), false);
         }
         if !signatories.contains(&self.actor) {
-            return mismatch("the coordinator aborts under the failure rule: once executable, naming the stage that failed");
+            return mismatch(
+                "the coordinator aborts under the failure rule: once executable, naming the stage that failed",
+            );
         }
         self.only_signed_by(&signatories)?;
         contract.abort_votes.extend(self.signers.iter().cloned());
@@ -182,8 +188,12 @@ impl Step<'_> {
     pub(super) fn expire(&self, contract: &mut Contract) -> Money {
         let w = &contract.terms.windows;
         let (what, deadline_ms) = match contract.phase {
-            Phase::Proposed | Phase::PartlySigned | Phase::Signed => ("the window for signing is not over before", w.sign_by_ms),
-            Phase::Executable | Phase::Running | Phase::Suspended => ("the window for running is not over before", w.run_by_ms),
+            Phase::Proposed | Phase::PartlySigned | Phase::Signed => {
+                ("the window for signing is not over before", w.sign_by_ms)
+            }
+            Phase::Executable | Phase::Running | Phase::Suspended => {
+                ("the window for running is not over before", w.run_by_ms)
+            }
             _ => ("the last window is not over before", contract.final_ms()),
         };
         self.after(what, deadline_ms)?;
@@ -194,7 +204,8 @@ impl Step<'_> {
         if contract.reviews.len() >= REVIEWS_MAX {
             return mismatch(format!("the contract has {REVIEWS_MAX} reviews already"));
         }
-        let review = Review { admin: self.actor.clone(), verdict: body.verdict, code: body.code.clone(), index: self.index };
+        let review =
+            Review { admin: self.actor.clone(), verdict: body.verdict, code: body.code.clone(), index: self.index };
         contract.reviews.push(review);
         Ok(Vec::new())
     }

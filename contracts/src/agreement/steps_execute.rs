@@ -19,7 +19,8 @@ impl Step<'_> {
         if !contract.terms.privacy.secure_sum {
             return mismatch("this contract has no secure sum, so no keys for one");
         }
-        let same = |(p, k): (&PartyId, &KeyRecord)| *p != self.actor && (k.verify == body.verify || k.channel == body.channel);
+        let same =
+            |(p, k): (&PartyId, &KeyRecord)| *p != self.actor && (k.verify == body.verify || k.channel == body.channel);
         if contract.key_records.iter().any(same) {
             return mismatch("another hospital recorded the same key for this job; make fresh keys for each job");
         }
@@ -95,7 +96,10 @@ impl Step<'_> {
             return mismatch(format!("stage {} is done", stage.id));
         }
         if progress.tries > stage.retries {
-            return mismatch(format!("stage {} was tried {} times, which is all the terms allow", stage.id, progress.tries));
+            return mismatch(format!(
+                "stage {} was tried {} times, which is all the terms allow",
+                stage.id, progress.tries
+            ));
         }
         progress.tries = progress.tries.saturating_add(1);
         progress.started_ms = self.seq_ms;
@@ -119,13 +123,20 @@ impl Step<'_> {
             return mismatch(format!("{stranger} is not in the key directory"));
         }
         if body.slot <= contract.slot_last {
-            return mismatch(format!("slot {} was used already; the next is {}", body.slot, contract.slot_last.saturating_add(1)));
+            return mismatch(format!(
+                "slot {} was used already; the next is {}",
+                body.slot,
+                contract.slot_last.saturating_add(1)
+            ));
         }
         let Some(progress) = contract.stages.get_mut(&stage.id).filter(|p| p.receipt.is_none()) else {
             return mismatch(format!("stage {} is not running", stage.id));
         };
         if body.round == 0 || body.round > stage.rounds_max {
-            return mismatch(format!("round {} of stage {}: the terms allow 1 to {}", body.round, stage.id, stage.rounds_max));
+            return mismatch(format!(
+                "round {} of stage {}: the terms allow 1 to {}",
+                body.round, stage.id, stage.rounds_max
+            ));
         }
         progress.rounds_closed = progress.rounds_closed.max(body.round);
         contract.slot_last = body.slot;
@@ -156,7 +167,11 @@ impl Step<'_> {
             return mismatch("hospitals are owners of this stage's inputs, sorted, each once");
         }
         if !owners.is_empty() && body.hospitals.len() < usize::from(terms.privacy.hospitals_min) {
-            return mismatch(format!("{} hospitals took part, the terms ask for {}", body.hospitals.len(), terms.privacy.hospitals_min));
+            return mismatch(format!(
+                "{} hospitals took part, the terms ask for {}",
+                body.hospitals.len(),
+                terms.privacy.hospitals_min
+            ));
         }
         let inputs = stage.inputs.iter().filter_map(|id| terms.input(id)).filter(|i| body.hospitals.contains(&i.owner));
         let cap: u64 = inputs.fold(0, |sum, i| sum.saturating_add(i.row_cap));

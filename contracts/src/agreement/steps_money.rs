@@ -76,7 +76,10 @@ impl Step<'_> {
         let key = self.own_input(contract, &body.dataset)?;
         if body.epsilon_micro != contract.terms.privacy.epsilon_micro || body.epsilon_micro == 0 {
             let epsilon = contract.terms.privacy.epsilon_micro;
-            return mismatch(format!("the terms ask for {epsilon} micro-epsilon of each data set, not {}", body.epsilon_micro));
+            return mismatch(format!(
+                "the terms ask for {epsilon} micro-epsilon of each data set, not {}",
+                body.epsilon_micro
+            ));
         }
         if contract.reservations.contains_key(&key) {
             return mismatch(format!("the budget of {key} is reserved already"));
@@ -103,7 +106,10 @@ impl Step<'_> {
         };
         let least = epsilon_used(contract, &key, reservation.epsilon_micro);
         if body.epsilon_micro < least {
-            return mismatch(format!("at least {least} micro-epsilon are spent by what ran, not {}", body.epsilon_micro));
+            return mismatch(format!(
+                "at least {least} micro-epsilon are spent by what ran, not {}",
+                body.epsilon_micro
+            ));
         }
         Ok(vec![Transfer::PostHeld { id: reservation.hold.clone(), amount: body.epsilon_micro }])
     }

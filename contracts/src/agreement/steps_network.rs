@@ -14,7 +14,10 @@ impl Step<'_> {
     pub(super) fn genesis(&self, body: &Genesis) -> Result<Vec<Change>, Reason> {
         self.outside_contract()?;
         if body.origin != self.state.origin {
-            return mismatch(format!("Genesis is for the origin {:?}, this log is {:?}", body.origin, self.state.origin));
+            return mismatch(format!(
+                "Genesis is for the origin {:?}, this log is {:?}",
+                body.origin, self.state.origin
+            ));
         }
         if body.coordinator.party != self.actor || !self.new_key_signed {
             return Err(Reason::Signers("Genesis is the coordinator's, signed with its party key".into()));
@@ -41,15 +44,25 @@ impl Step<'_> {
     }
 
     fn founder(&self, founder: &Founder, kind: OrgKind, roles: Vec<Role>) -> Change {
-        let period =
-            KeyPeriod { from_index: self.index, until_index: None, keys: founder.keys.clone(), sealing: founder.sealing };
+        let period = KeyPeriod {
+            from_index: self.index,
+            until_index: None,
+            keys: founder.keys.clone(),
+            sealing: founder.sealing,
+        };
         Change::Party(Box::new(Party { id: founder.party.clone(), kind, roles, periods: vec![period] }))
     }
 
     pub(super) fn party_enrol(&self, body: &PartyEnrol) -> Result<Vec<Change>, Reason> {
         self.outside_contract()?;
         if body.party != self.actor || !self.new_key_signed {
-            return Err(Reason::Signers("an enrolment is signed with the new party key, by the party it enrols".into()));
+            return Err(Reason::Signers(
+                "an enrolment is signed with the new party key, by the party it enrols".into(),
+            ));
+        }
+        let earlier = self.state.parties.get(&body.party);
+        if earlier.is_some_and(|p| p.keys().is_some()) {
+            return mismatch(format!("{} is enrolled already; rotate its keys instead", body.party));
         }
         let coordinator = self.state.coordinator.clone().into_iter().collect::<Vec<_>>();
         if self.signed_of(&coordinator) == 0 {
@@ -69,13 +82,14 @@ impl Step<'_> {
         if self.state.invites.contains(&body.invite_hash) {
             return mismatch("this invite was used already; ask for a new one");
         }
-        let earlier = self.state.parties.get(&body.party);
-        if earlier.is_some_and(|p| p.keys().is_some()) {
-            return mismatch(format!("{} is enrolled already; rotate its keys instead", body.party));
-        }
         self.check_keys(&body.party, &body.keys)?;
         let mut periods = earlier.map(|p| p.periods.clone()).unwrap_or_default();
-        periods.push(KeyPeriod { from_index: self.index, until_index: None, keys: body.keys.clone(), sealing: body.sealing });
+        periods.push(KeyPeriod {
+            from_index: self.index,
+            until_index: None,
+            keys: body.keys.clone(),
+            sealing: body.sealing,
+        });
         let party = Party { id: body.party.clone(), kind: body.kind, roles: body.roles.clone(), periods };
         Ok(vec![Change::Party(Box::new(party)), Change::Invite(body.invite_hash)])
     }
@@ -104,7 +118,8 @@ impl Step<'_> {
         self.check_keys(&self.actor, &body.keys)?;
         let mut party = self.actor_party()?.clone();
         self.end_period(&mut party);
-        let period = KeyPeriod { from_index: self.index, until_index: None, keys: body.keys.clone(), sealing: body.sealing };
+        let period =
+            KeyPeriod { from_index: self.index, until_index: None, keys: body.keys.clone(), sealing: body.sealing };
         party.periods.push(period);
         Ok(vec![Change::Party(Box::new(party))])
     }
@@ -124,7 +139,10 @@ impl Step<'_> {
         } else {
             self.only_signed_by(&admins)?;
             if self.signed_of(&admins) < majority(admins.len()) {
-                return Err(Reason::Signers(format!("a majority of the {} admins signs a revocation together", admins.len())));
+                return Err(Reason::Signers(format!(
+                    "a majority of the {} admins signs a revocation together",
+                    admins.len()
+                )));
             }
         }
         if self.state.coordinator.as_ref() == Some(&body.party) {
@@ -138,7 +156,10 @@ impl Step<'_> {
     pub(super) fn policy_change(&self, body: &PolicyChange) -> Result<Vec<Change>, Reason> {
         self.outside_contract()?;
         self.coordinator_or_admin()?;
-        if body.validators.is_empty() || body.validators.len() > VALIDATORS_MAX || !body.validators.is_sorted_by(|a, b| a < b) {
+        if body.validators.is_empty()
+            || body.validators.len() > VALIDATORS_MAX
+            || !body.validators.is_sorted_by(|a, b| a < b)
+        {
             return mismatch(format!("validators are 1 to {VALIDATORS_MAX}, sorted, each once"));
         }
         for id in &body.validators {
@@ -164,7 +185,8 @@ impl Step<'_> {
     }
 
     fn check_quorum(&self) -> Result<(), Reason> {
-        let policy = self.state.policy.as_ref().ok_or_else(|| Reason::Mismatch("there is no witness policy yet".into()))?;
+        let policy =
+            self.state.policy.as_ref().ok_or_else(|| Reason::Mismatch("there is no witness policy yet".into()))?;
         let signed = self.signed_of(&policy.validators);
         if usize::try_from(policy.quorum).is_ok_and(|q| signed >= q) {
             return Ok(());

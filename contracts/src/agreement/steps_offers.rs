@@ -29,7 +29,8 @@ impl Step<'_> {
         check_schema(body)?;
         let dataset = dataset_key(&self.actor, &body.name);
         check_permission(&body.permission).map_err(|denied| Reason::Purpose { dataset, denied })?;
-        let offer = Dataset { owner: self.actor.clone(), payload: self.payload, index: self.index, offer: body.clone() };
+        let offer =
+            Dataset { owner: self.actor.clone(), payload: self.payload, index: self.index, offer: body.clone() };
         Ok(vec![Change::Dataset(Box::new(offer))])
     }
 
@@ -67,7 +68,8 @@ impl Step<'_> {
         let Some(id) = body.offer else {
             return mismatch("name the offer to withdraw, or the contract in `contract`");
         };
-        let own = |party: &PartyId| if *party == self.actor { Ok(()) } else { mismatch("the offer is somebody else's") };
+        let own =
+            |party: &PartyId| if *party == self.actor { Ok(()) } else { mismatch("the offer is somebody else's") };
         if let Some((key, dataset)) = self.state.datasets.iter().find(|(_, d)| d.payload == id) {
             return own(&dataset.owner).map(|()| vec![Change::DatasetGone(key.clone())]);
         }
@@ -97,11 +99,15 @@ impl Step<'_> {
                 return mismatch(format!("the algorithm {} {} is not offered", algorithm.name, algorithm.version));
             };
             if record.offer.digest != algorithm.digest {
-                return mismatch(format!("the algorithm {} {} has another digest on the ledger", algorithm.name, algorithm.version));
+                return mismatch(format!(
+                    "the algorithm {} {} has another digest on the ledger",
+                    algorithm.name, algorithm.version
+                ));
             }
             trains |= record.offer.trains_model;
         }
-        let purpose = Purpose { methods_development: terms.purpose.methods_development || trains, ..terms.purpose.clone() };
+        let purpose =
+            Purpose { methods_development: terms.purpose.methods_development || trains, ..terms.purpose.clone() };
         terms.inputs.iter().try_for_each(|input| self.check_input(input, &purpose))
     }
 
@@ -134,7 +140,10 @@ fn check_schema(body: &DatasetOffer) -> Result<(), Reason> {
     let mut names = BTreeSet::new();
     for c in &body.schema {
         if c.column.is_empty() || !plain(&c.column) || !plain(&c.unit) || !c.codes.iter().all(|t| plain(t)) {
-            return mismatch(format!("column {:?}: names, units and codes are short and without control characters", c.column));
+            return mismatch(format!(
+                "column {:?}: names, units and codes are short and without control characters",
+                c.column
+            ));
         }
         if !names.insert(&c.column) {
             return mismatch(format!("column {:?} appears twice", c.column));

@@ -126,8 +126,8 @@ pub struct Rule {
 
 use Order::{Parallel, Sequential};
 use Phase::{
-    Aborted, Accepted, Delivered, Disputed, Executable, Expired, PartlySigned, Proposed, Rejected, Running, Settled, Signed,
-    Suspended, Withdrawn,
+    Aborted, Accepted, Delivered, Disputed, Executable, Expired, PartlySigned, Proposed, Rejected, Running, Settled,
+    Signed, Suspended, Withdrawn,
 };
 
 const fn rule(kind: Kind, from: &'static [Phase], who: &'static [Who], order: Order, to: &'static [Phase]) -> Rule {
@@ -168,10 +168,28 @@ pub const RULES: &[Rule] = &[
     rule(Kind::Resolve, &[Disputed], &[Who::Arbiter], Parallel, &[Disputed, Accepted, Aborted]),
     rule(Kind::Settle, &[Accepted], &[Who::Coordinator], Sequential, &[Settled]),
     // Suspended -> Suspended: a second owner makes sure that the first one's Resume does not start the work again.
-    rule(Kind::Suspend, &[Executable, Running, Suspended], &[Who::Owner, Who::Admin], Parallel, &[Executable, Running, Suspended]),
+    rule(
+        Kind::Suspend,
+        &[Executable, Running, Suspended],
+        &[Who::Owner, Who::Admin],
+        Parallel,
+        &[Executable, Running, Suspended],
+    ),
     rule(Kind::Resume, &[Suspended], &[Who::Owner, Who::Admin], Parallel, &[Suspended, Executable, Running]),
-    rule(Kind::Revoke, BEFORE_DELIVERY, &[Who::Owner], Parallel, &[Proposed, PartlySigned, Signed, Executable, Running, Suspended, Aborted]),
-    rule(Kind::Abort, UNTIL_DECIDED, &[Who::Signatory, Who::Coordinator], Parallel, &[Proposed, PartlySigned, Signed, Executable, Running, Suspended, Delivered, Disputed, Aborted]),
+    rule(
+        Kind::Revoke,
+        BEFORE_DELIVERY,
+        &[Who::Owner],
+        Parallel,
+        &[Proposed, PartlySigned, Signed, Executable, Running, Suspended, Aborted],
+    ),
+    rule(
+        Kind::Abort,
+        UNTIL_DECIDED,
+        &[Who::Signatory, Who::Coordinator],
+        Parallel,
+        &[Proposed, PartlySigned, Signed, Executable, Running, Suspended, Delivered, Disputed, Aborted],
+    ),
     // From Delivered on only after the holds have timed out: nobody can be paid any more.
     rule(
         Kind::Expire,

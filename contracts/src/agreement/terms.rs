@@ -296,7 +296,8 @@ impl Terms {
     /// The hospitals whose data a stage reads, sorted.
     #[must_use]
     pub fn stage_owners(&self, stage: &Stage) -> Vec<PartyId> {
-        let mut all: Vec<PartyId> = stage.inputs.iter().filter_map(|id| self.input(id)).map(|i| i.owner.clone()).collect();
+        let mut all: Vec<PartyId> =
+            stage.inputs.iter().filter_map(|id| self.input(id)).map(|i| i.owner.clone()).collect();
         all.sort();
         all.dedup();
         all

@@ -1,7 +1,7 @@
 //! What makes terms valid by themselves, before anybody looks at the ledger. Each rule has its own error.
 
 use super::party::{Code, PartyId, Role};
-use super::terms::{Input, Param, Stage, Terms};
+use super::terms::{Input, Param, Terms};
 use crate::ledger::canonical::INTEGER_MAX;
 use std::collections::BTreeSet;
 
@@ -130,13 +130,17 @@ pub enum TermsError {
         max: usize,
     },
     /// The threshold of the secure sum.
-    #[error("the threshold must be more than half of the {0} hospitals and at most all of them; 0 without the secure sum")]
+    #[error(
+        "the threshold must be more than half of the {0} hospitals and at most all of them; 0 without the secure sum"
+    )]
     Threshold(usize),
     /// Epsilon and mechanism contradict each other.
     #[error("mechanism `none` goes with epsilon 0 and delta 0; any other needs a positive epsilon and delta below 1")]
     Epsilon,
     /// The splits.
-    #[error("the splits sum to {0} basis points; they must sum to 10000, each positive, and be empty if nothing is paid")]
+    #[error(
+        "the splits sum to {0} basis points; they must sum to 10000, each positive, and be empty if nothing is paid"
+    )]
     Splits(u64),
     /// The payer among the paid.
     #[error("{0} pays and cannot have a share")]
@@ -221,7 +225,7 @@ impl Terms {
         Ok(())
     }
 
-    fn known(&self, place: &'static str, party: &PartyId) -> Result<(), TermsError> {
+    pub(super) fn known(&self, place: &'static str, party: &PartyId) -> Result<(), TermsError> {
         if self.parties.iter().any(|p| p.party == *party) {
             return Ok(());
         }
@@ -236,7 +240,10 @@ impl Terms {
     fn check_input(&self, input: &Input) -> Result<(), TermsError> {
         self.known("owner", &input.owner)?;
         if !self.has_role(&input.owner, Role::DataOwner) {
-            return Err(TermsError::Role { party: input.owner.clone(), why: "owns an input but is not a data owner here" });
+            return Err(TermsError::Role {
+                party: input.owner.clone(),
+                why: "owns an input but is not a data owner here",
+            });
         }
         list("columns", &input.columns, COLUMNS_MAX, Clone::clone)?;
         let place = || format!("input {}", input.id);
@@ -270,54 +277,6 @@ impl Terms {
             }
         }
         Ok(())
-    }
-
-    fn check_stage(&self, stage: &Stage, earlier: &[Stage]) -> Result<(), TermsError> {
-        if stage.id == 0 || earlier.last().is_some_and(|e| e.id >= stage.id) {
-            return Err(TermsError::StageOrder(stage.id));
-        }
-        if stage.after.len() > LIST_MAX || stage.inputs.len() > LIST_MAX {
-            return Err(TermsError::TooMany { list: "after", max: LIST_MAX });
-        }
-        unique("after", stage.after.iter().map(ToString::to_string))?;
-        unique("stage inputs", stage.inputs.iter().map(ToString::to_string))?;
-        if let Some(after) = stage.after.iter().find(|a| !earlier.iter().any(|e| e.id == **a)) {
-            return Err(TermsError::Dependency { stage: stage.id, after: *after });
-        }
-        if let Some(from) = stage.state_from.filter(|from| !stage.after.contains(from)) {
-            return Err(TermsError::StateFrom { stage: stage.id, from });
-        }
-        let missing = |list, name: &Code| Err(TermsError::StageReference { stage: stage.id, list, name: name.clone() });
-        if let Some(name) = stage.inputs.iter().find(|id| self.input(id).is_none()) {
-            return missing("inputs", name);
-        }
-        if self.algorithm(&stage.algorithm).is_none() {
-            return missing("algorithms", &stage.algorithm);
-        }
-        self.known("executor", &stage.executor)?;
-        let may_run = [Role::Integrator, Role::ComputeProvider, Role::DataOwner];
-        if !may_run.into_iter().any(|role| self.has_role(&stage.executor, role)) {
-            let why = "executes a stage but is no integrator, compute provider or data owner here";
-            return Err(TermsError::Role { party: stage.executor.clone(), why });
-        }
-        let timeout_ok = stage.timeout_ms >= 1 && stage.timeout_ms <= INTEGER_MAX;
-        if !(1..=ROUNDS_MAX).contains(&stage.rounds_max) || stage.retries > RETRIES_MAX || !timeout_ok {
-            return Err(TermsError::StageLimits(stage.id));
-        }
-        Ok(())
-    }
-
-    fn check_used(&self) -> Result<(), TermsError> {
-        if self.stages.is_empty() {
-            return Err(TermsError::Empty("stages"));
-        }
-        if self.stages.len() > LIST_MAX {
-            return Err(TermsError::TooMany { list: "stages", max: LIST_MAX });
-        }
-        match self.inputs.iter().find(|i| !self.stages.iter().any(|s| s.inputs.contains(&i.id))) {
-            Some(input) => Err(TermsError::UnusedInput(input.id.clone())),
-            None => Ok(()),
-        }
     }
 
     fn check_privacy(&self) -> Result<(), TermsError> {
@@ -395,7 +354,7 @@ fn list<T>(name: &'static str, items: &[T], max: usize, key: impl Fn(&T) -> Stri
     unique(name, items.iter().map(key))
 }
 
-fn unique(list: &'static str, names: impl Iterator<Item = String>) -> Result<(), TermsError> {
+pub(super) fn unique(list: &'static str, names: impl Iterator<Item = String>) -> Result<(), TermsError> {
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name.clone()) {

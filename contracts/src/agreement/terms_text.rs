@@ -38,17 +38,25 @@ impl Terms {
         let p = &self.privacy;
         writeln!(out, "\nPrivacy")?;
         if p.secure_sum {
-            writeln!(out, "  Only the sum over at least {} hospitals can be read (secure sum, threshold {}).", p.hospitals_min, p.threshold)?;
+            writeln!(
+                out,
+                "  Only the sum over at least {} hospitals can be read (secure sum, threshold {}).",
+                p.hospitals_min, p.threshold
+            )?;
         } else {
-            writeln!(out, "  One hospital's aggregate leaves it as it is: the secure sum is off (at least {} hospital).", p.hospitals_min)?;
+            writeln!(
+                out,
+                "  One hospital's aggregate leaves it as it is: the secure sum is off (at least {} hospital).",
+                p.hospitals_min
+            )?;
         }
         if p.epsilon_micro == 0 {
-            writeln!(out, "  No differential privacy (mechanism {}, delta {} of 10^12).", p.mechanism, p.delta_e12)
+            writeln!(out, "  No differential privacy (mechanism {}, delta {} / 10^12).", p.mechanism, p.delta_e12)
         } else {
             let (whole, micro) = (p.epsilon_micro / 1_000_000, p.epsilon_micro % 1_000_000);
             writeln!(
                 out,
-                "  Differential privacy by {}: epsilon {whole}.{micro:06} for each data set, delta {} of 10^12.",
+                "  Differential privacy by {}: epsilon {whole}.{micro:06} for each data set, delta {} / 10^12.",
                 p.mechanism, p.delta_e12
             )
         }
@@ -57,7 +65,11 @@ impl Terms {
     fn write_price(&self, out: &mut String) -> std::fmt::Result {
         let price = &self.price;
         writeln!(out, "\nPrice")?;
-        writeln!(out, "  {} credits in total, and a deposit of {} credits that is returned.", price.total_credits, price.deposit)?;
+        writeln!(
+            out,
+            "  {} credits in total, and a deposit of {} credits that is returned unless arbiters decide otherwise.",
+            price.total_credits, price.deposit
+        )?;
         match price.per_round {
             0 => writeln!(out, "  Earned stage by stage; what is not earned is returned.")?,
             n => writeln!(out, "  Earned at {n} credits a completed round, up to the total; the rest is returned.")?,
@@ -74,14 +86,25 @@ impl Terms {
         writeln!(out, "\nDelivery")?;
         writeln!(out, "  To {}, encrypted to the key {}.", d.recipient, d.sealing)?;
         writeln!(out, "  Outputs: {}.", outputs.join(", "))?;
-        writeln!(out, "  {}", if d.review { "A person reviews the output before it leaves." } else { "The output is not reviewed by a person." })?;
+        writeln!(
+            out,
+            "  {}",
+            if d.review {
+                "A person reviews the output before it leaves."
+            } else {
+                "The output is not reviewed by a person."
+            }
+        )?;
         writeln!(out, "  The recipient deletes it by {}.", utc(d.delete_by_ms))?;
         let w = &self.windows;
         writeln!(out, "\nTime")?;
         writeln!(out, "  Signed by everybody by {}.", utc(w.sign_by_ms))?;
         writeln!(out, "  Run and delivered by {}.", utc(w.run_by_ms))?;
         writeln!(out, "  Accepted or disputed within {} of delivery; silence accepts.", duration(w.accept_within_ms))?;
-        writeln!(out, "\nDisputes are decided by a majority of the arbiters named above, or, if none is named, of the network's admins.")?;
+        writeln!(
+            out,
+            "\nDisputes are decided by a majority of the arbiters named above, or, if none is named, of the network's admins."
+        )?;
         writeln!(out, "A hospital may suspend this contract, or withdraw its own data, at any time before delivery.")?;
         writeln!(out, "Format version {}.", self.v)
     }
@@ -156,7 +179,7 @@ fn duration(ms: u64) -> String {
 }
 
 /// A time as ISO 8601 in UTC (proleptic Gregorian; the civil-from-days algorithm of H. Hinnant).
-pub(crate) fn utc(ms: u64) -> String {
+pub fn utc(ms: u64) -> String {
     let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
     let z = days + 719_468;
     let (era, day_of_era) = (z / 146_097, z % 146_097);

@@ -76,19 +76,40 @@ pub fn main_role(name: &str) -> Role {
 pub fn genesis() -> Body {
     let founder = |name: &str| Founder { party: id(name), keys: keys(name), sealing: sealing(name) };
     let admins = vec![founder("admin1"), founder("admin2")];
-    Body::Genesis(Genesis { origin: ORIGIN.into(), coordinator: founder("coord"), admins, log_key: public("coord", "log") })
+    Body::Genesis(Genesis {
+        origin: ORIGIN.into(),
+        coordinator: founder("coord"),
+        admins,
+        log_key: public("coord", "log"),
+    })
 }
 
 pub fn enrol(name: &str) -> PartyEnrol {
     let kind = if HOSPITALS.contains(&name) { OrgKind::Hospital } else { OrgKind::Team };
     let invite_hash = hash(&format!("{name}/invite"));
-    PartyEnrol { party: id(name), kind, roles: vec![main_role(name)], keys: keys(name), sealing: sealing(name), invite_hash }
+    PartyEnrol {
+        party: id(name),
+        kind,
+        roles: vec![main_role(name)],
+        keys: keys(name),
+        sealing: sealing(name),
+        invite_hash,
+    }
 }
 
 pub fn offer() -> DatasetOffer {
-    let column = |name: &str, role| ColumnSpec { column: name.into(), column_type: ColumnType::Number, unit: "mm".into(), role, codes: vec![] };
-    let schema =
-        vec![column("patient", ColumnRole::Id), column("radius", ColumnRole::Feature), column("malignant", ColumnRole::Outcome)];
+    let column = |name: &str, role| ColumnSpec {
+        column: name.into(),
+        column_type: ColumnType::Number,
+        unit: "mm".into(),
+        role,
+        codes: vec![],
+    };
+    let schema = vec![
+        column("patient", ColumnRole::Id),
+        column("radius", ColumnRole::Feature),
+        column("malignant", ColumnRole::Outcome),
+    ];
     DatasetOffer {
         name: code("breast"),
         schema_hash: schema_hash(&schema).unwrap(),
@@ -99,10 +120,8 @@ pub fn offer() -> DatasetOffer {
     }
 }
 
-/// Three stages: two over all hospitals, one that joins; 1000 credits and a deposit of 100.
-pub fn terms() -> Terms {
-    let party = |name: &str, roles: &[Role]| TermsParty { party: id(name), roles: roles.to_vec() };
-    let input = |owner: &str| Input {
+fn input(owner: &str) -> Input {
+    Input {
         id: code(&format!("in-{owner}")),
         owner: id(owner),
         dataset: code("breast"),
@@ -111,7 +130,12 @@ pub fn terms() -> Terms {
         columns: vec!["radius".into(), "malignant".into()],
         row_cap: 200,
         cohort_min: 10,
-    };
+    }
+}
+
+/// Three stages: two over all hospitals, one that joins; 1000 credits and a deposit of 100.
+pub fn terms() -> Terms {
+    let party = |name: &str, roles: &[Role]| TermsParty { party: id(name), roles: roles.to_vec() };
     let stage = |n: u32, name: &str, after: &[u32], inputs: &[&str], on_failure| Stage {
         id: n,
         name: code(name),
@@ -129,7 +153,12 @@ pub fn terms() -> Terms {
     let split = |name: &str, basis_points| Split { party: id(name), basis_points };
     Terms {
         v: 1,
-        purpose: Purpose { duo: vec!["HMB".into()], ehds: Some("53.1.e.ii".into()), commercial: false, methods_development: true },
+        purpose: Purpose {
+            duo: vec!["HMB".into()],
+            ehds: Some("53.1.e.ii".into()),
+            commercial: false,
+            methods_development: true,
+        },
         parties: vec![
             party("team", &[Role::DataUser]),
             party("h1", &[Role::DataOwner]),
@@ -144,14 +173,24 @@ pub fn terms() -> Terms {
             name: code("logistic"),
             version: code("1"),
             digest: hash("logistic"),
-            params: BTreeMap::from([("lambda".into(), Param::Text("0.001".into())), ("seed".into(), Param::Integer(7))]),
+            params: BTreeMap::from([
+                ("lambda".into(), Param::Text("0.001".into())),
+                ("seed".into(), Param::Integer(7)),
+            ]),
         }],
         stages: vec![
             stage(1, "standardise", &[], &HOSPITALS, OnFailure::Continue),
             stage(2, "fit", &[1], &HOSPITALS, OnFailure::Continue),
             stage(3, "join", &[2], &[], OnFailure::Abort),
         ],
-        privacy: Privacy { mechanism: code("none"), epsilon_micro: 0, delta_e12: 0, hospitals_min: 2, secure_sum: true, threshold: 2 },
+        privacy: Privacy {
+            mechanism: code("none"),
+            epsilon_micro: 0,
+            delta_e12: 0,
+            hospitals_min: 2,
+            secure_sum: true,
+            threshold: 2,
+        },
         price: Price {
             total_credits: 1000,
             splits: vec![split("h1", 3333), split("h2", 3333), split("h3", 2334), split("coord", 1000)],
@@ -187,7 +226,8 @@ impl World {
         for h in HOSPITALS {
             w.act(h, None, offer().into()).unwrap();
         }
-        let algorithm = AlgorithmOffer { name: code("logistic"), version: code("1"), digest: hash("logistic"), trains_model: true };
+        let algorithm =
+            AlgorithmOffer { name: code("logistic"), version: code("1"), digest: hash("logistic"), trains_model: true };
         w.act("lab", None, algorithm.into()).unwrap();
         w.act("admin1", None, Deposit { party: id("team"), credits: 5000, receipt_hash: hash("bank") }.into()).unwrap();
         w
@@ -196,7 +236,13 @@ impl World {
     pub fn action(&mut self, actor: &str, contract: Option<&ContractId>, body: &Body) -> Action {
         self.nonce += 1;
         let actor = id(actor);
-        let header = Header { actor: &actor, role: main_role(actor.as_str()), now_ms: self.now_ms, valid_ms: HOUR, nonce: self.nonce.to_be_bytes() };
+        let header = Header {
+            actor: &actor,
+            role: main_role(actor.as_str()),
+            now_ms: self.now_ms,
+            valid_ms: HOUR,
+            nonce: self.nonce.to_be_bytes(),
+        };
         self.state.draft(body, contract, &header).unwrap()
     }
 
@@ -214,7 +260,13 @@ impl World {
         self.signed(actor, contract, body, &[actor])
     }
 
-    pub fn signed(&mut self, actor: &str, contract: Option<&ContractId>, body: Body, signers: &[&str]) -> Result<Hash32, StepError> {
+    pub fn signed(
+        &mut self,
+        actor: &str,
+        contract: Option<&ContractId>,
+        body: Body,
+        signers: &[&str],
+    ) -> Result<Hash32, StepError> {
         let envelope = self.envelope(actor, contract, &body, signers);
         self.push(envelope)
     }
@@ -321,4 +373,19 @@ pub fn why<T>(result: Result<T, StepError>) -> Reason {
         Ok(_) => panic!("allowed"),
         Err(e) => e.reason,
     }
+}
+
+/// The same terms with another window, so that payload and text differ.
+pub fn later(mut t: Terms) -> Terms {
+    t.windows.run_by_ms += 1;
+    t.with_text_hash()
+}
+
+/// A contract that is armed, its key directory frozen.
+pub fn running() -> (World, ContractId) {
+    let mut w = World::new();
+    let c = w.propose(terms());
+    w.arm(&c);
+    w.freeze(&c);
+    (w, c)
 }

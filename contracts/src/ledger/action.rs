@@ -64,7 +64,7 @@ pub struct Action {
     pub v: u32,
     /// Kind of action, for example `Propose`; decides the body's type.
     pub kind: String,
-    /// The log it is meant for: [`origin_hash`] of the log's origin, 64 hex digits, so that nothing replays elsewhere.
+    /// The log it is meant for: [`origin_hash`](super::entry::origin_hash) of the log's origin, 64 hex digits, so that nothing replays elsewhere.
     pub network: String,
     /// The contract it belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]

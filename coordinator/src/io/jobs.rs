@@ -181,12 +181,12 @@ impl Jobs {
         let now = now_ms();
         let ledger = self.ledger.clone();
         let (standing, root) = ledger.with_final(|state, root| (schedule::executable(state), root));
-        for (contract, facts, plan) in standing {
+        for (contract, facts, terms) in standing {
             if !self.jobs.contains_key(&contract) {
                 if facts.terminal || facts.delivered {
                     continue;
                 }
-                self.begin_job(now, contract, &plan)?;
+                self.begin_job(now, contract, &terms)?;
             }
             if let Some(job) = self.jobs.get_mut(&contract) {
                 job.handle_facts(now, &facts, root);
@@ -201,7 +201,7 @@ impl Jobs {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(contract = %hex::encode(contract), %error, "this contract cannot be run here");
-                return self.abort(contract, "unplannable");
+                return self.abort(contract, "unplannable", terms.stages.first().map(|stage| stage.id));
             }
         };
         let kept = self.store.job(&contract).map_err(Fatal::io("read a job's checkpoint"))?;
@@ -219,7 +219,8 @@ impl Jobs {
     fn handle_due(&mut self, now: u64) -> Result<(), Fatal> {
         let linked: BTreeSet<String> = self.links.keys().cloned().collect();
         let ledger = self.ledger.clone();
-        let due = ledger.with_final(|state, _| schedule::due(state, now, &linked));
+        let patience = &self.patience;
+        let due = ledger.with_final(|state, _| schedule::due(state, now, &linked, patience));
         for step in due {
             if self.asked.insert(step.key.clone()) {
                 self.append(step.contract, step.key, step.body);
@@ -364,8 +365,8 @@ impl Jobs {
         });
     }
 
-    fn abort(&mut self, contract: ContractId, code: &str) -> Result<(), Fatal> {
-        let record = crate::record::Record::Abort { code: code.to_owned(), reason: code.to_owned() };
+    fn abort(&mut self, contract: ContractId, code: &str, first: Option<u32>) -> Result<(), Fatal> {
+        let record = crate::record::Record::Abort { code: code.to_owned(), reason: code.to_owned(), stage: first };
         let key = format!("{}-{}", record.key(), hex::encode(contract));
         if self.asked.insert(key.clone()) {
             let body = schedule::body_of(&record).map_err(Fatal::Inconsistent)?;

@@ -199,7 +199,10 @@ impl Sequence {
         while let Some(action) = self.finality.poll_action() {
             match action {
                 Action::Ask { party, from, to, note } => self.ask(&party, from, to, &note)?,
-                Action::Publish { note } => self.store.publish(&own_note(&note)?).map_err(broken)?,
+                Action::Publish { note, policy } => {
+                    self.store.publish(&own_note(&note)?).map_err(broken)?;
+                    self.store.publish_policy(&policy).map_err(broken)?;
+                }
                 Action::Show { party, note } => self.order(&party, Order::Publish { note: note.into_bytes() }),
                 Action::Final { size } => {
                     self.handle_final(size, ledger)?;

@@ -92,6 +92,8 @@ async fn serve_stream(link: Arc<Connection>, mut writer: FrameWriter, mut reader
             service.metrics.reject(reject);
             tracing::warn!(%who, %reject, "a peer broke the protocol; its link is closed");
             link.refuse(reject);
+        } else if matches!(error, LinkError::Local { .. }) {
+            tracing::error!(%who, %error, "a stream could not be served");
         } else {
             tracing::debug!(%who, %error, "a stream ended");
         }

@@ -12,15 +12,18 @@ use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::keyfile;
-use leben_contracts::ledger::note::{KeyType, NoteSigner};
+use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
+use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::store::{LogStore, durable_replace};
 use leben_privacy::seal;
+use leben_protocol::invite::Invite;
 
 use super::clock::now_ms;
 use super::config::Config;
 use super::fatal::Fatal;
 use super::ledger::Ledger;
+use super::store::{Invited, Store};
 use super::{nonce, random};
 
 fn start(error: impl std::fmt::Display) -> Fatal {
@@ -71,7 +74,8 @@ fn founder(dir: &Path, folder: &str, party: PartyId) -> Result<Founder, Fatal> {
 
 fn write_genesis(dir: &Path, config: &Config, log_key: SigningKey, envelope: Envelope) -> Result<(), Fatal> {
     let signer = NoteSigner::new(&config.origin, KeyType::Ed25519, log_key).map_err(start)?;
-    let mut store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey()).map_err(start)?;
+    let log = signer.vkey().clone();
+    let mut store = LogStore::open(&dir.join("ledger"), &dir.join("state"), &log).map_err(start)?;
     let follower = Follower::new(&config.origin, State::new(&config.origin));
     let builder = store.builder().map_err(start)?;
     let mut sequencer = Sequencer::new(signer, builder, follower).map_err(start)?;
@@ -83,8 +87,29 @@ fn write_genesis(dir: &Path, config: &Config, log_key: SigningKey, envelope: Env
         store.commit(batch).map_err(start)?;
         // Nobody else witnesses the first entry: it is public as the log alone signed it.
         store.publish(&batch.note).map_err(start)?;
+        let policy = Policy::k_of_n(&log, &[], 0).map_err(start)?;
+        store.publish_policy(&policy).map_err(start)?;
     }
     Ok(())
+}
+
+/// Issues a one-time invite. `address` is where the newcomer dials; left out, the settings say.
+pub fn invite(dir: &Path, invited: &Invited, address: Option<String>) -> Result<Invite, Fatal> {
+    let config = Config::load(&dir.join("coordinator.toml")).map_err(start)?;
+    PartyId::new(&invited.party).map_err(start)?;
+    let key = |name: &str| keyfile::load(&dir.join("keys").join(name)).map_err(start);
+    let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&key("log.key")?)).map_err(start)?;
+    let code = hex::encode(nonce());
+    Store::open(dir)?.keep_invite(&code, invited)?;
+    Ok(Invite {
+        address: address.or(config.public_address).unwrap_or_else(|| config.listen.to_string()),
+        coordinator_key: PublicKey::of(&key("link.key")?).to_hex(),
+        origin: config.origin,
+        log_vkey: log.to_string(),
+        party: invited.party.clone(),
+        kind: invited.kind.clone(),
+        code,
+    })
 }
 
 /// Offers the built-in algorithms that are not on the ledger yet.

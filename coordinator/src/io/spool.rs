@@ -54,7 +54,7 @@ impl Spool {
             return Ok(upload.clone());
         }
         let path = self.dir.join(format!("{}-{}-{}", hex::encode(id.contract), id.slot, id.seat));
-        let file = File::options().create(true).truncate(true).read(true).append(true).open(&path)?;
+        let file = File::options().create(true).truncate(true).write(true).open(&path)?;
         let upload = Arc::new(Mutex::new(Upload { file, path, chunk_bytes: Vec::new(), leaves: Vec::new() }));
         uploads.insert(id, upload.clone());
         Ok(upload)

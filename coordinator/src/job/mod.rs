@@ -366,7 +366,8 @@ impl Job {
     fn fail(&mut self, code: &str, reason: String) {
         self.say(reason.clone());
         self.step = Step::Ended;
-        self.ask_once(Some(Record::Abort { code: code.to_owned(), reason }));
+        let stage = self.current_stage().or(self.plan.stages.first()).map(|stage| stage.id);
+        self.ask_once(Some(Record::Abort { code: code.to_owned(), reason, stage }));
     }
 
     fn end(&mut self, message: String) {

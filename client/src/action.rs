@@ -1,0 +1,111 @@
+//! Actions of an AI team: made from where the ledger stands, signed, ready to be appended.
+
+use leben_contracts::agreement::body::{Accept, AcceptResult, Body, BodyError, Fund, PartyEnrol, Propose};
+use leben_contracts::agreement::contract::Contract;
+use leben_contracts::agreement::due::Header;
+use leben_contracts::agreement::hash::{ContractId, Hash32};
+use leben_contracts::agreement::party::{OrgKind, Role};
+use leben_contracts::agreement::state::State;
+use leben_contracts::agreement::terms::Terms;
+use leben_contracts::ledger::canonical::CanonicalError;
+use leben_contracts::ledger::entry::{EntryError, Envelope};
+use leben_protocol::invite::code_hash;
+
+use crate::home::Home;
+
+/// How long an action may wait for its place on the ledger, milliseconds: a coordinator that restarts, a quorum that is away.
+pub const VALID_MS: u64 = 60 * 60 * 1000;
+
+/// Why an action cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    /// A body out of range.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// An action out of range or too large.
+    #[error("the action cannot be signed: {0}")]
+    Entry(#[from] EntryError),
+    /// Terms with numbers beyond 2^53.
+    #[error("the terms cannot be hashed: {0}")]
+    Terms(#[from] CanonicalError),
+    /// An invite whose code cannot be hashed.
+    #[error("the invite's code cannot be used; ask for a new invite")]
+    Code,
+}
+
+/// What an action needs beside its content: the clock and 16 fresh random bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    /// Unix milliseconds.
+    pub now_ms: u64,
+    /// Never used twice.
+    pub nonce: [u8; 16],
+}
+
+/// Joins the network with the code of an invite.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn enrol(home: &Home, code: &str, fresh: Fresh) -> Result<Envelope, ActionError> {
+    let body = PartyEnrol {
+        party: home.party().clone(),
+        kind: OrgKind::Team,
+        roles: vec![Role::DataUser],
+        keys: home.public_keys(),
+        sealing: home.sealing_public(),
+        invite_hash: code_hash(code).parse::<Hash32>().map_err(|_| ActionError::Code)?,
+    };
+    step(home, &State::new(&home.network().origin), None, body, fresh)
+}
+
+fn step(
+    home: &Home,
+    state: &State,
+    contract: Option<&ContractId>,
+    body: impl Into<Body>,
+    fresh: Fresh,
+) -> Result<Envelope, ActionError> {
+    let Fresh { now_ms, nonce } = fresh;
+    let header = Header { actor: home.party(), role: Role::DataUser, now_ms, valid_ms: VALID_MS, nonce };
+    let action = state.draft(&body.into(), contract, &header)?;
+    Ok(Envelope::sign(&action, &[home.party_key()])?)
+}
+
+/// Proposes terms. The contract's id is the envelope's payload hash.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn propose(home: &Home, state: &State, terms: &Terms, fresh: Fresh) -> Result<Envelope, ActionError> {
+    step(home, state, None, Propose { terms: terms.clone() }, fresh)
+}
+
+/// Signs the terms on the table. A team decides by no local policy: the policy's hash is that of an empty text.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn accept(home: &Home, state: &State, contract: &Contract, fresh: Fresh) -> Result<Envelope, ActionError> {
+    let (terms_hash, terms_version) = (contract.terms_hash, contract.terms_version);
+    let body = Accept { terms_hash, terms_version, policy_hash: Hash32::plain(b"") };
+    step(home, state, Some(&contract.id), body, fresh)
+}
+
+/// Holds the price and the deposit. The ledger takes it once everybody has signed.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn fund(home: &Home, state: &State, contract: &Contract, fresh: Fresh) -> Result<Envelope, ActionError> {
+    step(home, state, Some(&contract.id), Fund { amount: price(&contract.terms) }, fresh)
+}
+
+/// Takes the result as delivered.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn accept_result(home: &Home, state: &State, contract: &Contract, fresh: Fresh) -> Result<Envelope, ActionError> {
+    step(home, state, Some(&contract.id), AcceptResult {}, fresh)
+}
+
+/// Total and deposit, credits.
+pub fn price(terms: &Terms) -> u64 {
+    terms.price.total_credits.saturating_add(terms.price.deposit)
+}

@@ -1,0 +1,192 @@
+//! The command line of `leben`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::io::command;
+
+/// `leben`: ask hospitals for a computation, and get a result that proves itself.
+#[derive(Debug, Parser)]
+#[command(name = "leben", version, about, propagate_version = true)]
+pub struct Cli {
+    /// The folder with this team's keys and its copy of the ledger.
+    #[arg(long, global = true, value_name = "DIR", default_value = "leben-home")]
+    pub home: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make this team's keys and join a network with the invite that its admin gave you.
+    Keygen {
+        /// The invite: one line that starts with `leben1:`.
+        invite: String,
+    },
+    /// What the network offers: data sets with columns and permissions, algorithms.
+    Catalog(Output),
+    /// Print an annotated job file to start from.
+    Draft {
+        /// Which template.
+        #[arg(long, value_name = "TEMPLATE", default_value = "regression", value_parser = ["regression", "heart"])]
+        from: String,
+    },
+    /// Turn a job file into a contract: check it, propose it, sign it.
+    Submit {
+        /// The job file.
+        job: PathBuf,
+        /// Print the terms and send nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Follow a contract until it has ended; pays into escrow when everybody has signed. Exit code 0 only with a result.
+    Watch {
+        /// The contract's id, a beginning of it, or `last`.
+        #[arg(default_value = "last")]
+        contract: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// This team, its credits and the contracts; or one contract in full.
+    Status {
+        /// The contract's id, a beginning of it, or `last`; all when absent.
+        contract: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Get the result: tables, pictures, and a receipt that verifies offline. Accepts it.
+    Fetch {
+        /// The contract's id, a beginning of it, or `last`.
+        #[arg(default_value = "last")]
+        contract: String,
+        /// Where to write; `result-<contract>` when absent.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Check a published log, a result's folder or a single proof, without a network.
+    ///
+    /// Exit codes: 0 ok, 2 malformed, 3 signature, 4 quorum, 5 inclusion or consistency, 6 state machine, 7 stale, 8 fork.
+    Verify(VerifyArgs),
+    /// Read the ledger.
+    Ledger(LedgerArgs),
+    /// Run a whole network on this machine and play every part.
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::DemoArgs),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// JSON for scripts in place of text for people.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `leben verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// A folder with a published log, a folder that `leben fetch` wrote, or a proof file.
+    pub path: PathBuf,
+    /// The policy that you trust; without it the folder's own is used.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// A checkpoint you kept from before: the log must extend it.
+    #[arg(long, value_name = "FILE")]
+    pub known: Option<PathBuf>,
+    /// The entry that a proof is about, if it does not lie beside it.
+    #[arg(long, value_name = "FILE")]
+    pub entry: Option<PathBuf>,
+    /// Refuse a checkpoint that the quorum cosigned longer ago, such as "2 days".
+    #[arg(long, value_name = "TIME")]
+    pub max_age: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `leben ledger`.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// Read this published folder in place of the home's own copy.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Do not ask the coordinator for news.
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// JSON for scripts, one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: LedgerCommand,
+}
+
+/// The commands of `leben ledger`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// The entries, oldest first.
+    List {
+        /// Of this kind, such as Accept.
+        #[arg(long)]
+        kind: Option<String>,
+        /// By this party.
+        #[arg(long)]
+        actor: Option<String>,
+        /// On this contract (id, a beginning of it, or `last`).
+        #[arg(long)]
+        contract: Option<String>,
+    },
+    /// One entry by its index, or one contract by its id, a beginning of it, or `last`.
+    Show {
+        /// Index or contract.
+        what: String,
+    },
+    /// The newest entries.
+    Tail {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: u64,
+    },
+    /// Entries with this text in kind, party, contract or body.
+    Search {
+        /// The text.
+        text: String,
+    },
+    /// Copy the published log to a new folder that verifies to the last byte.
+    Export {
+        /// The new folder.
+        dir: PathBuf,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("leben: this machine gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // The demo and verification run on this thread: neither may stop the runtime's timers.
+    match command::run(cli, &runtime) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("leben: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What each command of `leben` does: asks, prints, and says by its exit code how it went.
+
+mod ledger;
+mod team;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::runtime::Runtime;
+
+use crate::home::Home;
+use crate::io::cli::{Cli, Command, VerifyArgs};
+use crate::io::session::Session;
+use crate::io::sync::sync;
+use crate::io::terminal::{Paint, paint, print};
+use crate::job::duration;
+use crate::ledger::Ledger;
+use crate::verify::{Wish, error_json, verify};
+
+type Ended = Result<ExitCode, Box<dyn Error>>;
+
+/// Runs one command.
+///
+/// # Errors
+/// In words for the person who typed it.
+pub fn run(cli: Cli, runtime: &Runtime) -> Ended {
+    let root = cli.home;
+    match cli.command {
+        Command::Keygen { invite } => runtime.block_on(team::keygen(&root, &invite)),
+        Command::Catalog(output) => runtime.block_on(team::catalog(&root, output.json)),
+        Command::Draft { from } => team::draft(&from),
+        Command::Submit { job, dry_run, output } => runtime.block_on(team::submit(&root, &job, dry_run, output.json)),
+        Command::Watch { contract, output } => runtime.block_on(team::watch(&root, &contract, output.json)),
+        Command::Status { contract, output } => runtime.block_on(team::status(&root, contract.as_deref(), output.json)),
+        Command::Fetch { contract, out, output } => {
+            runtime.block_on(team::fetch(&root, &contract, out.as_deref(), output.json))
+        }
+        Command::Verify(args) => run_verify(&args),
+        Command::Ledger(args) => ledger::run(&root, args, runtime),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => crate::demo::run(args),
+    }
+}
+
+/// The home, a link, and an up-to-date copy of the ledger.
+async fn linked(root: &Path) -> Result<(Home, Session, Ledger), Box<dyn Error>> {
+    let home = Home::open(root)?;
+    let session = Session::connect(&home).await?;
+    let ledger = sync(&home, &session).await?;
+    Ok((home, session, ledger))
+}
+
+/// The home and its copy of the ledger, brought up to date if the coordinator can be reached; else as it stands, saying so.
+async fn readable(root: &Path) -> Result<(Home, Ledger), Box<dyn Error>> {
+    let home = Home::open(root)?;
+    let updated = async {
+        let session = Session::connect(&home).await.map_err(|error| error.to_string())?;
+        let ledger = sync(&home, &session).await.map_err(|error| error.to_string());
+        session.close().await;
+        ledger
+    };
+    match updated.await {
+        Ok(ledger) => Ok((home, ledger)),
+        Err(why) => {
+            let ledger = Ledger::open(&home)?;
+            eprintln!(
+                "leben: showing this home's copy of {} entries; it could not be brought up to date: {why}",
+                ledger.size()
+            );
+            Ok((home, ledger))
+        }
+    }
+}
+
+fn run_verify(args: &VerifyArgs) -> Ended {
+    let freshness = match args.max_age.as_deref().map(|text| (text, duration::parse(text))) {
+        None => None,
+        Some((_, Some(age_ms))) => Some((crate::io::now_ms(), age_ms)),
+        Some((text, None)) => return Err(format!("--max-age {text}: write a time such as \"2 days\"").into()),
+    };
+    let wish = Wish { policy: args.policy.clone(), known: args.known.clone(), freshness, entry: args.entry.clone() };
+    let verified = verify(&args.path, &wish);
+    match (&verified, args.output.json) {
+        (Ok(good), true) => print(&format!("{}\n", good.to_json())),
+        (Ok(good), false) => print(&good.to_text().replacen("ok:", &format!("{}:", paint(Paint::Green, "ok")), 1)),
+        (Err(error), true) => print(&format!("{}\n", error_json(error))),
+        (Err(error), false) => eprintln!("leben: not verified (exit code {}): {error}", error.exit_code()),
+    }
+    Ok(verified.map_or_else(|error| ExitCode::from(error.exit_code()), |_| ExitCode::SUCCESS))
+}

@@ -1,0 +1,311 @@
+//! The home's own copy of the ledger: read, replayed, extended by what a quorum has cosigned, never by less.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use leben_contracts::agreement::contract::Contract;
+use leben_contracts::agreement::error::StepError;
+use leben_contracts::agreement::hash::ContractId;
+use leben_contracts::agreement::party::PartyId;
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::checkpoint::{Checkpoint, CheckpointError};
+use leben_contracts::ledger::entry::{Entry, EntryError};
+use leben_contracts::ledger::note::{Note, NoteError, VerifierKey};
+use leben_contracts::ledger::policy::{Policy, PolicyError, UnknownSigners};
+use leben_contracts::ledger::proof::TlogProof;
+use leben_contracts::ledger::store::{LogReader, Mirror, MirrorError, ReadError, StoreError, durable_replace};
+
+use crate::home::Home;
+use crate::offers::{Offers, Set};
+
+/// Why the copy of the ledger cannot be read or extended.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// A file.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The files, while writing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The entries do not lead to the checkpoint.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    /// The checkpoint.
+    #[error("the coordinator's checkpoint is refused: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's signature.
+    #[error("the coordinator's checkpoint is refused: {0}; compare the log's key with the invite")]
+    Signature(#[from] NoteError),
+    /// Too few hospitals have cosigned.
+    #[error("the coordinator's checkpoint of {size} entries is not final: {source}")]
+    Policy {
+        /// Its size.
+        size: u64,
+        /// Why.
+        source: PolicyError,
+    },
+    /// Another log.
+    #[error("the checkpoint is of '{got}', this home follows '{wanted}'")]
+    Origin {
+        /// Whose it is.
+        got: String,
+        /// Whose it should be.
+        wanted: String,
+    },
+    /// Less than was seen before.
+    #[error(
+        "the coordinator shows {got} entries and this home already holds {held} that were final: it was set back to an old copy. Do not submit anything; ask the hospitals which checkpoint they hold"
+    )]
+    Stale {
+        /// Entries shown.
+        got: u64,
+        /// Entries held.
+        held: u64,
+    },
+    /// Another history than was seen before.
+    #[error(
+        "the log has forked: the checkpoint of {size} entries contradicts what this home holds. Both are kept in {evidence}; send them to the hospitals' admins and submit nothing"
+    )]
+    Fork {
+        /// Its size.
+        size: u64,
+        /// Where both are kept.
+        evidence: PathBuf,
+    },
+    /// An entry that is no entry.
+    #[error("entry {index} cannot be read: {source}")]
+    Entry {
+        /// Its index.
+        index: u64,
+        /// Why.
+        source: EntryError,
+    },
+    /// An entry that breaks the rules.
+    #[error("entry {index} breaks the ledger's rules, so this copy stops before it: {source}")]
+    Rules {
+        /// Its index.
+        index: u64,
+        /// The rule.
+        source: Box<StepError>,
+    },
+}
+
+/// A copy of the ledger with everything it says.
+pub struct Ledger {
+    reader: LogReader,
+    state: State,
+    size: u64,
+    note: Option<Note>,
+}
+
+impl Ledger {
+    /// Reads the home's copy as it stands, without a network. A copy that was never fetched is empty.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn open(home: &Home) -> Result<Ledger, LedgerError> {
+        Ledger::read(&home.ledger_dir(), &home.network().origin)
+    }
+
+    /// Reads any published folder of this origin. Only the rules of entries are checked; see [`crate::verify`] for everything.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn read(dir: &Path, origin: &str) -> Result<Ledger, LedgerError> {
+        let reader = LogReader::new(dir);
+        let mut ledger = Ledger { reader, state: State::new(origin), size: 0, note: None };
+        if dir.join("checkpoint").is_file() {
+            let note = ledger.reader.checkpoint()?;
+            let size = Checkpoint::of(&note)?.size;
+            for first in (0..size).step_by(STEP) {
+                let end = size.min(first.saturating_add(STEP as u64));
+                let leaves = ledger.reader.entries(first..end, size)?;
+                replay(&mut ledger.state, first, &leaves)?;
+            }
+            (ledger.size, ledger.note) = (size, Some(note));
+        }
+        Ok(ledger)
+    }
+
+    /// Everything the ledger says.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Entries held.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The cosigned checkpoint they lead to.
+    pub fn note(&self) -> Option<&Note> {
+        self.note.as_ref()
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn entry(&self, index: u64) -> Result<Entry, LedgerError> {
+        let leaf = self.reader.entry(index, self.size)?;
+        Entry::parse(&leaf).map_err(|source| LedgerError::Entry { index, source })
+    }
+
+    /// Entries of a range, cut to what is held.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn entries(&self, range: std::ops::Range<u64>) -> Result<Vec<(u64, Entry)>, LedgerError> {
+        let range = range.start.min(self.size)..range.end.min(self.size);
+        let leaves = self.reader.entries(range.clone(), self.size)?;
+        let parse = |(index, leaf): (u64, Vec<u8>)| {
+            Entry::parse(&leaf).map(|entry| (index, entry)).map_err(|source| LedgerError::Entry { index, source })
+        };
+        range.zip(leaves).map(parse).collect()
+    }
+
+    /// A proof of one entry under the checkpoint held.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn proof(&self, index: u64) -> Result<TlogProof, LedgerError> {
+        let missing = ReadError::NoEntry { index, size: self.size };
+        let note = self.note.as_ref().ok_or(missing)?;
+        Ok(self.reader.proof(index, note)?)
+    }
+
+    /// The witness policy that the entries put in force, if any.
+    pub fn policy(&self) -> Option<Policy> {
+        self.state.witness_policy()
+    }
+
+    /// What a draft may refer to; `None` before this party and a coordinator are on the ledger.
+    pub fn offers(&self, me: &PartyId) -> Option<Offers> {
+        let sets = self.state.datasets().values();
+        Some(Offers {
+            me: me.clone(),
+            sealing: self.state.party(me.as_str())?.current()?.sealing.0,
+            coordinator: self.state.coordinator()?.clone(),
+            parties: self.state.parties().map(|party| party.id.clone()).collect(),
+            sets: sets.map(|set| Set { owner: set.owner.clone(), offer: set.offer.clone() }).collect(),
+            algorithms: self.state.algorithms().values().map(|record| record.offer.clone()).collect(),
+        })
+    }
+
+    /// A contract by its id, a unique beginning of it, or `last`: the latest that `me` proposed.
+    ///
+    /// # Errors
+    /// In words: none, or several.
+    pub fn find(&self, me: Option<&PartyId>, name: &str) -> Result<&Contract, String> {
+        if name == "last" {
+            let mine = self.state.contracts().filter(|contract| me.is_none_or(|me| contract.initiator == *me));
+            return mine.max_by_key(|contract| contract.proposed_index).ok_or_else(|| {
+                "no contract was proposed from here yet; `leben submit job.toml` proposes one".to_owned()
+            });
+        }
+        let fits: Vec<&Contract> =
+            self.state.contracts().filter(|contract| contract.id.to_string().starts_with(name)).collect();
+        match fits.as_slice() {
+            [one] => Ok(one),
+            [] => {
+                Err(format!("no contract on this copy of the ledger begins with '{name}'; `leben status` lists them"))
+            }
+            several => {
+                let ids: Vec<String> = several.iter().map(|contract| short(&contract.id)).collect();
+                Err(format!("'{name}' is the beginning of several contracts ({}); write more of it", ids.join(", ")))
+            }
+        }
+    }
+
+    /// Takes a checkpoint and the leaves that are missing. Nothing is kept unless the log signed it, the entries lead to
+    /// its root, each keeps the rules, and the quorum that they put in force has cosigned it.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the copy stands as before.
+    pub fn extend(&mut self, home: &Home, note: &Note, leaves: &[Vec<u8>]) -> Result<(), LedgerError> {
+        let checkpoint = self.check_note(home, note)?;
+        let mut state = self.state.clone();
+        replay(&mut state, self.size, leaves)?;
+        let policy = match state.witness_policy() {
+            Some(policy) => policy,
+            None => Policy::k_of_n(home.log(), &[], 0).map_err(|source| policy_error(&checkpoint, source))?,
+        };
+        policy.evaluate(note, UnknownSigners::Refuse).map_err(|source| policy_error(&checkpoint, source))?;
+        let mut mirror = Mirror::open(&home.ledger_dir(), &home.ledger_state_dir(), home.log())?;
+        // Another command may have been quicker; what it took is left out here.
+        if mirror.next_index() > checkpoint.size {
+            drop(mirror);
+            *self = Ledger::open(home)?;
+            return Ok(());
+        }
+        let taken = usize::try_from(mirror.next_index().saturating_sub(self.size)).unwrap_or(usize::MAX);
+        match mirror.append(leaves.get(taken..).unwrap_or_default(), note) {
+            Err(MirrorError::Entries { .. } | MirrorError::Store(StoreError::Forked { .. })) if self.size > 0 => {
+                return Err(self.keep_fork(home, note, checkpoint.size)?);
+            }
+            other => other?,
+        }
+        mirror.publish(note)?;
+        if state.witness_policy().is_some() {
+            mirror.publish_policy(&policy)?;
+        }
+        (self.state, self.size, self.note) = (state, checkpoint.size, Some(note.clone()));
+        Ok(())
+    }
+
+    /// What can be said of a checkpoint before any entry is fetched.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn check_note(&self, home: &Home, note: &Note) -> Result<Checkpoint, LedgerError> {
+        let checkpoint = Checkpoint::of(note)?;
+        let log: &VerifierKey = home.log();
+        if checkpoint.origin != log.name() {
+            return Err(LedgerError::Origin { got: checkpoint.origin, wanted: log.name().to_owned() });
+        }
+        note.verify(log)?;
+        if checkpoint.size < self.size {
+            return Err(LedgerError::Stale { got: checkpoint.size, held: self.size });
+        }
+        if let Some(held) = &self.note {
+            let held = Checkpoint::of(held)?;
+            if held.size == checkpoint.size && held.root != checkpoint.root {
+                return Err(self.keep_fork(home, note, checkpoint.size)?);
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn keep_fork(&self, home: &Home, note: &Note, size: u64) -> Result<LedgerError, LedgerError> {
+        let evidence = home.evidence_dir();
+        let write = |name: String, note: &Note| -> Result<(), StoreError> {
+            let failed = |source| StoreError::Io { what: "create", path: evidence.clone(), source };
+            fs::create_dir_all(&evidence).map_err(failed)?;
+            durable_replace(&evidence.join(name), note.to_string().as_bytes())
+        };
+        write(format!("checkpoint-{size}-shown"), note)?;
+        if let Some(held) = &self.note {
+            write(format!("checkpoint-{}-held", self.size), held)?;
+        }
+        Ok(LedgerError::Fork { size, evidence })
+    }
+}
+
+const STEP: usize = 4096;
+
+/// The first 12 digits of an id: enough for people.
+pub fn short(id: &ContractId) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
+fn policy_error(checkpoint: &Checkpoint, source: PolicyError) -> LedgerError {
+    LedgerError::Policy { size: checkpoint.size, source }
+}
+
+fn replay(state: &mut State, first: u64, leaves: &[Vec<u8>]) -> Result<(), LedgerError> {
+    for (index, leaf) in (first..).zip(leaves) {
+        let entry = Entry::parse(leaf).map_err(|source| LedgerError::Entry { index, source })?;
+        state.apply(index, &entry).map_err(|source| LedgerError::Rules { index, source: Box::new(source) })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! A team's home: its copy of the ledger takes what is final and nothing else; a job goes from the table to a receipt that
+//! verifies. Every signature is real; only the network is left out.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::fs;
+
+use leben::action::{self, Fresh};
+use leben::draft::{draft, template};
+use leben::fetch::{FetchError, open, summary, write_receipt, write_result};
+use leben::home::{Home, HomeError};
+use leben::io::submit::is_fund_due;
+use leben::job::Job;
+use leben::ledger::{Ledger, LedgerError};
+use leben::verify::{Wish, verify};
+use leben::watch::{End, Signing};
+use leben_contracts::agreement::body::*;
+use leben_contracts::agreement::hash::ContractId;
+use leben_contracts::agreement::table::Phase;
+use support::{HOSPITALS, T0, World, bundle, code, home, id, invite, log_signer, note};
+
+fn fresh(nonce: u8) -> Fresh {
+    Fresh { now_ms: T0, nonce: [nonce; 16] }
+}
+
+/// Brings a home's copy up to the world.
+fn extend(home: &Home, ledger: &mut Ledger, world: &World) -> Result<(), LedgerError> {
+    let from = usize::try_from(ledger.size()).unwrap();
+    ledger.extend(home, &world.note(&HOSPITALS), &world.leaves[from..])
+}
+
+#[test]
+fn a_home_is_made_once_and_belongs_to_one_party() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Home::open(dir.path()), Err(HomeError::Missing(_))));
+    let made = home(dir.path());
+    let again = home(dir.path());
+    assert_eq!(made.public_keys(), again.public_keys());
+    assert!(
+        !fs::read_to_string(dir.path().join("network.json")).unwrap().contains("0123456789abcdef"),
+        "the code is kept"
+    );
+    let mut other = invite();
+    other.party = "other".into();
+    let seeds = leben::io::seeds().unwrap();
+    assert!(matches!(Home::create(dir.path(), &other, &seeds), Err(HomeError::Other { .. })));
+    let mut hospital = invite();
+    hospital.kind = "hospital".into();
+    let error = Home::create(&dir.path().join("x"), &hospital, &seeds).err().unwrap();
+    assert!(error.to_string().contains("leben-worker join"), "{error}");
+}
+
+#[test]
+fn the_copy_takes_what_is_final_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let mut world = World::new();
+    let mut ledger = Ledger::open(&home).unwrap();
+    assert_eq!(ledger.size(), 0);
+    let refused = ledger.extend(&home, &world.note(&HOSPITALS[..2]), &world.leaves).unwrap_err();
+    assert!(matches!(refused, LedgerError::Policy { .. }), "{refused}");
+    extend(&home, &mut ledger, &world).unwrap();
+    let held = ledger.size();
+    assert_eq!(Ledger::open(&home).unwrap().state(), &world.state);
+    assert!(ledger.offers(&id("team")).unwrap().sets.len() == 4);
+
+    // Less than before; another history of the same length; another history that goes on; a broken rule; another log.
+    let shorter = note(&world.leaves[..5], &HOSPITALS);
+    assert!(matches!(ledger.extend(&home, &shorter, &[]), Err(LedgerError::Stale { got: 5, .. })));
+    let mut other = world.leaves.clone();
+    let last = other.len() - 1;
+    other.swap(last, last - 1);
+    assert!(matches!(ledger.extend(&home, &note(&other, &HOSPITALS), &[]), Err(LedgerError::Fork { .. })));
+    assert!(home.evidence_dir().join(format!("checkpoint-{held}-held")).is_file());
+    world.act("team", None, Heartbeat {});
+    let new = world.leaves.last().unwrap().clone();
+    other.push(new.clone());
+    let forked = ledger.extend(&home, &note(&other, &HOSPITALS), std::slice::from_ref(&new)).unwrap_err();
+    assert!(matches!(forked, LedgerError::Fork { .. }), "{forked}");
+    let mut replayed = world.leaves.clone();
+    replayed.push(new.clone());
+    let broken = ledger.extend(&home, &note(&replayed, &HOSPITALS), &[new.clone(), new]).unwrap_err();
+    assert!(matches!(broken, LedgerError::Rules { .. }), "{broken}");
+    assert_eq!(ledger.size(), held);
+
+    // The honest log goes on as if nothing had been.
+    extend(&home, &mut ledger, &world).unwrap();
+    assert_eq!((ledger.size(), Ledger::open(&home).unwrap().size()), (held + 1, held + 1));
+    assert_eq!(verify(&home.ledger_dir(), &Wish::default()).unwrap().size, held + 1);
+}
+
+#[test]
+fn a_log_without_hospitals_yet_needs_no_quorum_and_two_commands_may_follow_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let world = World::new();
+    let (mut one, mut other) = (Ledger::open(&home).unwrap(), Ledger::open(&home).unwrap());
+    one.extend(&home, &note(&world.leaves[..3], &[]), &world.leaves[..3]).unwrap();
+    assert!(one.policy().is_none());
+    other.extend(&home, &note(&world.leaves[..2], &[]), &world.leaves[..2]).unwrap();
+    assert_eq!((one.size(), other.size()), (3, 3), "what the quicker one took is there for both");
+    one.extend(&home, &world.note(&HOSPITALS), &world.leaves[3..]).unwrap();
+    extend(&home, &mut other, &world).unwrap();
+    assert_eq!(one.state(), other.state());
+}
+
+/// Proposes the tutorial's job as `leben submit` does, from the copy.
+fn propose(home: &Home, ledger: &mut Ledger, world: &mut World) -> ContractId {
+    let job = Job::parse(template("heart").unwrap()).unwrap();
+    let terms = draft(&job, &ledger.offers(home.party()).unwrap(), T0).unwrap();
+    let id = world.push(action::propose(home, ledger.state(), &terms, fresh(1)).unwrap());
+    extend(home, ledger, world).unwrap();
+    let contract = ledger.state().contract(&id).unwrap();
+    world.push(action::accept(home, ledger.state(), contract, fresh(2)).unwrap());
+    extend(home, ledger, world).unwrap();
+    id
+}
+
+fn sign_fund_arm(home: &Home, ledger: &mut Ledger, world: &mut World, contract: &ContractId) {
+    world.accept_all(contract);
+    extend(home, ledger, world).unwrap();
+    let signed = ledger.state().contract(contract).unwrap().clone();
+    assert!(is_fund_due(home, &signed));
+    world.push(action::fund(home, ledger.state(), &signed, fresh(3)).unwrap());
+    world.due(contract);
+    extend(home, ledger, world).unwrap();
+    assert_eq!(ledger.state().contract(contract).unwrap().phase, Phase::Executable);
+}
+
+#[test]
+fn a_job_goes_from_the_table_to_a_receipt_that_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let (mut world, mut ledger) = (World::new(), Ledger::open(&home).unwrap());
+    extend(&home, &mut ledger, &world).unwrap();
+    let id = propose(&home, &mut ledger, &mut world);
+    let contract = ledger.find(Some(home.party()), "last").unwrap().clone();
+    assert_eq!(contract.id, id);
+    assert_eq!(ledger.find(None, &id.to_string()[..9]).unwrap().id, id);
+    assert!(ledger.find(None, "zz").is_err());
+    assert!(Signing::of(&contract).to_text().contains("waiting for the signature of cleveland, coordinator"));
+    assert!(End::of(&ledger, &contract, None).is_none());
+    sign_fund_arm(&home, &mut ledger, &mut world, &id);
+
+    let bytes = bundle(&id);
+    let sealed = leben_protocol::seal::seal(&home.sealing_public().0, &id.0, &bytes, [9; 32]).unwrap();
+    let early = ledger.state().contract(&id).unwrap();
+    assert!(matches!(open(&home, early, &sealed), Err(FetchError::NotDelivered { .. })));
+    world.run(&id, &bytes);
+    extend(&home, &mut ledger, &world).unwrap();
+    let contract = ledger.state().contract(&id).unwrap().clone();
+    let end = End::of(&ledger, &contract, None).unwrap();
+    assert_eq!((end.phase, end.exit_code()), (Phase::Delivered, 0));
+
+    // Another result, sealed to the right key, is not the one on the ledger.
+    let other = leben_protocol::seal::seal(&home.sealing_public().0, &id.0, b"{}", [9; 32]).unwrap();
+    assert!(matches!(open(&home, &contract, &other), Err(FetchError::Commitment { .. })));
+    let elsewhere = leben_protocol::seal::seal(&home.sealing_public().0, b"x", &bytes, [9; 32]).unwrap();
+    assert!(matches!(open(&home, &contract, &elsewhere), Err(FetchError::Sealed(_))));
+
+    let opened = open(&home, &contract, &sealed).unwrap();
+    assert!(summary(&opened.bundle).contains("0.0578821"), "{}", summary(&opened.bundle));
+    let out = dir.path().join("result");
+    let files = write_result(&out, &opened).unwrap();
+    assert!(files.contains(&"coefficients.csv".to_owned()), "{files:?}");
+    world.push(action::accept_result(&home, ledger.state(), &contract, fresh(4)).unwrap());
+    world.due(&id);
+    extend(&home, &mut ledger, &world).unwrap();
+    let contract = ledger.state().contract(&id).unwrap().clone();
+    assert_eq!(contract.phase, Phase::Settled);
+    let receipt = write_receipt(&out, &ledger, &contract).unwrap();
+    let kinds: Vec<&str> = receipt.entries.iter().map(|item| item.kind.as_str()).collect();
+    assert_eq!((kinds[0], *kinds.last().unwrap()), ("Propose", "Settle"));
+
+    let good = verify(&out, &Wish::default()).unwrap();
+    assert_eq!((good.what, good.lines.len()), ("evidence", receipt.entries.len() + 1));
+    let one = out.join(&receipt.entries[0].proof);
+    assert_eq!(verify(&one, &Wish::default()).unwrap().what, "proof");
+
+    // One byte of the result, of an entry, of the receipt.
+    let flip = |path: &std::path::Path, at: usize| {
+        let good = fs::read(path).unwrap();
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(path, bad).unwrap();
+        let code = verify(&out, &Wish::default()).map_or_else(|error| error.exit_code(), |_| 0);
+        fs::write(path, good).unwrap();
+        code
+    };
+    assert_eq!(flip(&out.join("result.json"), 40), 5);
+    assert_eq!(flip(&out.join(&receipt.entries[4].entry), 100), 5);
+    let text = fs::read_to_string(out.join("receipt.json")).unwrap();
+    let at = text.find("result_commitment").unwrap() + 24;
+    assert_ne!(flip(&out.join("receipt.json"), at), 0);
+    assert_eq!(verify(&out, &Wish::default()).unwrap(), good);
+}
+
+#[test]
+fn a_job_that_ends_without_a_result_names_the_hospital() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let (mut world, mut ledger) = (World::new(), Ledger::open(&home).unwrap());
+    extend(&home, &mut ledger, &world).unwrap();
+    let contract_id = propose(&home, &mut ledger, &mut world);
+    world.act("va", Some(&contract_id), Reject { code: code("ethics") });
+    extend(&home, &mut ledger, &world).unwrap();
+    let contract = ledger.state().contract(&contract_id).unwrap();
+    let end = End::of(&ledger, contract, None).unwrap();
+    assert_eq!((end.exit_code(), end.hospital.as_deref()), (1, Some("va")));
+    assert!(end.why.contains("Reject by va (ethics)"), "{}", end.why);
+    assert_eq!(end.to_json()["ok"], false);
+}
+
+#[test]
+fn a_checkpoint_of_another_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let ledger = Ledger::open(&home).unwrap();
+    let text = format!("other.test/log\n0\n{}\n", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    let mut note = leben_contracts::ledger::note::Note::new(text).unwrap();
+    note.push(log_signer().sign(note.text(), 0)).unwrap();
+    assert!(matches!(ledger.check_note(&home, &note), Err(LedgerError::Origin { .. })));
+}

@@ -1,0 +1,132 @@
+//! Who may sign what, when and where: envelopes, keys, policy, credits.
+
+use super::body::*;
+use super::error::Reason;
+use super::world::*;
+use crate::ledger::entry::{EntryError, Envelope, origin_hash};
+
+#[test]
+fn wrong_network_key_time_and_replay() {
+    let mut w = World::new();
+    let beat = Body::from(Heartbeat {});
+    let mut action = w.action("h1", None, &beat);
+    action.network = origin_hash("another.log");
+    assert!(matches!(why(w.push(sign(&action, &["h1"]))), Reason::Network { .. }));
+    let action = w.action("h1", None, &beat);
+    assert!(matches!(why(w.push(sign(&action, &["h2"]))), Reason::Signers(_)), "another party's key");
+    let stranger = Envelope::sign(&action, &[&key("stranger", "party")]).unwrap();
+    assert!(matches!(why(w.push(stranger)), Reason::Signature(EntryError::UnknownKey { .. })));
+    let wrong_use = Envelope::sign(&action, &[&key("h1", "tls")]).unwrap();
+    assert!(matches!(why(w.push(wrong_use)), Reason::Signature(EntryError::UnknownKey { .. })));
+    assert!(matches!(why(w.push(sign(&action, &["h1", "h2"]))), Reason::Signers(_)), "one signature is enough");
+    let envelope = sign(&action, &["h1"]);
+    w.push(envelope.clone()).unwrap();
+    let first = w.state.next_index() - 1;
+    assert_eq!(why(w.push(envelope)), Reason::Replayed(first));
+    let mut late = w.action("h1", None, &beat);
+    (late.not_before_ms, late.not_after_ms) = (T0 - 3 * HOUR, T0 - 2 * HOUR);
+    let e = w.push(sign(&late, &["h1"])).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "Heartbeat: the action is valid from 2027-01-15T05:00:00.000Z to 2027-01-15T06:00:00.000Z but was sequenced at \
+         2027-01-15T08:00:00.000Z; the clock at h1 is off by about 120 min, set it and sign again"
+    );
+    w.now_ms = T0 - 1;
+    assert!(matches!(why(w.act("h1", None, beat)), Reason::TimeBackwards { .. }));
+}
+
+#[test]
+fn a_flipped_signature_bit_and_a_second_genesis_are_refused() {
+    let mut w = World::new();
+    let envelope = w.envelope("h1", None, &Heartbeat {}.into(), &["h1"]);
+    let text = String::from_utf8(envelope.to_bytes()).unwrap();
+    let at = text.find("\"sig\":\"").unwrap() + 20;
+    let flipped: String =
+        text.char_indices().map(|(i, c)| if i == at { if c == 'A' { 'B' } else { 'A' } } else { c }).collect();
+    assert!(matches!(why(w.push(Envelope::parse(flipped.as_bytes()).unwrap())), Reason::Signature(_)));
+    assert_eq!(why(w.act("coord", None, genesis())), Reason::Genesis);
+    assert_eq!(why(World::empty().act("coord", None, Heartbeat {}.into())), Reason::Genesis);
+}
+
+#[test]
+fn enrolment_rotation_and_revocation() {
+    let mut w = World::new();
+    let new = |name: &str| PartyEnrol { invite_hash: hash("new"), ..enrol(name) };
+    assert!(matches!(why(w.signed("h4", None, new("h4").into(), &["h4"])), Reason::Signers(_)), "no countersignature");
+    let action = w.action("h4", None, &new("h4").into());
+    assert!(matches!(why(w.push(sign(&action, &["coord"]))), Reason::Signers(_)), "no proof of possession");
+    let used = PartyEnrol { invite_hash: hash("h1/invite"), ..enrol("h4") };
+    assert!(
+        matches!(why(w.signed("h4", None, used.into(), &["h4", "coord"])), Reason::Mismatch(m) if m.contains("invite"))
+    );
+    let mut stolen = new("h4");
+    stolen.keys.tls = public("h1", "tls");
+    assert!(
+        matches!(why(w.signed("h4", None, stolen.into(), &["h4", "coord"])), Reason::Mismatch(m) if m.contains("belongs to h1"))
+    );
+    w.signed("h4", None, new("h4").into(), &["h4", "coord"]).unwrap();
+    assert_eq!(w.state.party_by_tls_key(&public("h4", "tls").to_bytes()).unwrap().id, id("h4"));
+    assert!(matches!(
+        why(w.signed("h4", None, PartyEnrol { invite_hash: hash("x"), ..enrol("h4") }.into(), &["h4", "coord"])),
+        Reason::Mismatch(_)
+    ));
+
+    let rotate = KeyRotate { keys: keys("h4-new"), sealing: sealing("h4-new") };
+    assert!(matches!(why(w.act("h4", None, rotate.clone().into())), Reason::Signers(_)), "the new key must sign too");
+    let from = w.state.next_index();
+    w.signed("h4", None, rotate.into(), &["h4", "h4-new"]).unwrap();
+    let party = w.state.party("h4").unwrap();
+    assert_eq!(party.keys_at(from).unwrap().party, public("h4", "party"));
+    assert_eq!(party.keys_at(from + 1).unwrap().party, public("h4-new", "party"));
+    assert!(matches!(why(w.act("h4", None, Heartbeat {}.into())), Reason::Signature(_)), "the old key is out of force");
+    let action = w.action("h4", None, &Heartbeat {}.into());
+    w.push(sign(&action, &["h4-new"])).unwrap();
+
+    let revoke = KeyRevoke { party: id("h4"), code: code("key_stolen") };
+    assert!(matches!(why(w.act("admin1", None, revoke.clone().into())), Reason::Signers(_)));
+    w.signed("admin1", None, revoke.into(), &["admin1", "admin2"]).unwrap();
+    assert!(w.state.keys("h4").is_none() && w.state.party_by_tls_key(&public("h4-new", "tls").to_bytes()).is_none());
+}
+
+#[test]
+fn policy_freeze_and_handover() {
+    let mut w = World::new();
+    let policy = |quorum| Body::from(PolicyChange { validators: HOSPITALS.map(id).to_vec(), quorum });
+    assert!(matches!(why(w.act("coord", None, policy(1))), Reason::Mismatch(m) if m.contains("the quorum is 2")));
+    assert!(matches!(why(w.act("h1", None, policy(2))), Reason::NotEntitled { .. }));
+    assert!(w.state.witness_policy().is_some_and(|p| p.is_quorum(["h1", "h3"]) && !p.is_quorum(["h1"])));
+    assert_eq!([1, 3, 4, 7, 10].map(quorum), [1, 2, 3, 5, 7]);
+    let freeze = || Body::from(Freeze { code: code("fork") });
+    assert!(matches!(why(w.act("h1", None, freeze())), Reason::Signers(_)));
+    w.signed("h1", None, freeze(), &["h1", "h2"]).unwrap();
+    assert_eq!(why(w.act("team", None, body_transfer(1))), Reason::Frozen);
+    let next = Handover { coordinator: id("lab"), size: 3, root: hash("root"), log_key: public("lab", "log") };
+    let mut action = w.action("lab", None, &next.clone().into());
+    action.role = "coordinator".into();
+    assert!(matches!(why(w.push(sign(&action, &["lab", "h1"]))), Reason::Signers(_)));
+    w.push(sign(&action, &["lab", "h1", "h3"])).unwrap();
+    assert_eq!(w.state.coordinator(), Some(&id("lab")));
+    assert!(matches!(why(w.act("coord", None, Heartbeat {}.into())), Reason::Role { .. }), "no longer the coordinator");
+    w.act("team", None, body_transfer(1)).unwrap();
+}
+
+fn body_transfer(credits: u64) -> Body {
+    Transfer { to: id("other"), credits }.into()
+}
+
+#[test]
+fn credits_come_go_and_never_run_out() {
+    let mut w = World::new();
+    assert!(matches!(why(w.act("team", None, body_transfer(5001))), Reason::Account(_)));
+    w.act("team", None, body_transfer(2000)).unwrap();
+    let again = Deposit { party: id("team"), credits: 1, receipt_hash: hash("bank") };
+    assert!(matches!(why(w.act("coord", None, again.into())), Reason::Mismatch(_)), "a receipt is booked once");
+    let deposit = Deposit { party: id("team"), credits: 1, receipt_hash: hash("bank2") };
+    assert!(matches!(why(w.act("team", None, deposit.into())), Reason::NotEntitled { .. }));
+    let payout = |credits, receipt| Payout { party: id("other"), credits, receipt_hash: hash(receipt) };
+    assert!(matches!(why(w.act("coord", None, payout(2001, "out").into())), Reason::Account(_)));
+    w.act("coord", None, payout(2000, "out").into()).unwrap();
+    assert_eq!((w.state.credits(&id("team")), w.state.credits(&id("other"))), (3000, 0));
+    let compute = ComputeOffer { name: code("gpu"), cores: 1, memory_mib: 1, seconds: 5 };
+    w.act("coord", None, compute.into()).unwrap();
+}

@@ -1,0 +1,172 @@
+//! Questions to the state: what is enrolled, offered, agreed and held.
+
+use super::accounts::Accounts;
+use super::contract::Contract;
+use super::hash::{ContractId, Hash32};
+use super::party::{Party, PartyId, PartyKeys, Role};
+use super::state::{AlgorithmRecord, BudgetRecord, ComputeRecord, Dataset, PolicyRecord, State};
+use crate::ledger::canonical::{self, CanonicalError};
+use crate::ledger::key::PublicKey;
+use crate::ledger::note::{KeyType, VerifierKey};
+use crate::ledger::policy;
+use std::collections::BTreeMap;
+
+impl State {
+    /// The log's name.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// What every action names as `network`.
+    #[must_use]
+    pub fn network(&self) -> Hash32 {
+        self.network
+    }
+
+    /// Entries applied so far: the index of the next one.
+    #[must_use]
+    pub fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// Sequenced time of the last entry, Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The index under which a payload was recorded first.
+    #[must_use]
+    pub fn seen(&self, payload: &Hash32) -> Option<u64> {
+        self.seen.get(payload).copied()
+    }
+
+    /// Who sequences.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<&PartyId> {
+        self.coordinator.as_ref()
+    }
+
+    /// The key that signs checkpoints.
+    #[must_use]
+    pub fn log_key(&self) -> Option<PublicKey> {
+        self.log_key
+    }
+
+    /// Who cosigns.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyRecord> {
+        self.policy.as_ref()
+    }
+
+    /// Whether the log is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// A party by name.
+    #[must_use]
+    pub fn party(&self, id: &str) -> Option<&Party> {
+        self.parties.get(id)
+    }
+
+    /// All parties, by name.
+    pub fn parties(&self) -> impl Iterator<Item = &Party> {
+        self.parties.values()
+    }
+
+    /// The party whose connections carry this ed25519 key.
+    #[must_use]
+    pub fn party_by_tls_key(&self, key: &[u8; 32]) -> Option<&Party> {
+        let key = PublicKey::from_bytes(key).ok()?;
+        self.tls.get(&key).and_then(|id| self.parties.get(id))
+    }
+
+    /// A party's keys in force now.
+    #[must_use]
+    pub fn keys(&self, party: &str) -> Option<&PartyKeys> {
+        self.party(party).and_then(Party::keys)
+    }
+
+    /// Enrolled admins with keys in force, by name.
+    #[must_use]
+    pub fn admins(&self) -> Vec<PartyId> {
+        let admins = self.parties.values().filter(|p| p.has_role(Role::Admin) && p.keys().is_some());
+        admins.map(|p| p.id.clone()).collect()
+    }
+
+    /// Offered data sets, by `owner/name`.
+    #[must_use]
+    pub fn datasets(&self) -> &BTreeMap<String, Dataset> {
+        &self.datasets
+    }
+
+    /// Offered code, by payload hash of the offer.
+    #[must_use]
+    pub fn algorithms(&self) -> &BTreeMap<Hash32, AlgorithmRecord> {
+        &self.algorithms
+    }
+
+    /// Offered machines, by payload hash of the offer.
+    #[must_use]
+    pub fn computes(&self) -> &BTreeMap<Hash32, ComputeRecord> {
+        &self.computes
+    }
+
+    /// A contract by id.
+    #[must_use]
+    pub fn contract(&self, id: &ContractId) -> Option<&Contract> {
+        self.contracts.get(id).map(AsRef::as_ref)
+    }
+
+    /// All contracts, by id.
+    pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts.values().map(AsRef::as_ref)
+    }
+
+    /// Contracts that have not ended, by id.
+    pub fn open_contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.open.iter().filter_map(|id| self.contract(id))
+    }
+
+    /// Declared privacy budgets, by `owner/name`.
+    #[must_use]
+    pub fn budgets(&self) -> &BTreeMap<String, BudgetRecord> {
+        &self.budgets
+    }
+
+    /// Every account.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// What a party may spend, credits.
+    #[must_use]
+    pub fn credits(&self, party: &PartyId) -> u64 {
+        self.accounts.credits(party)
+    }
+
+    /// The state as canonical JSON: equal states are equal bytes.
+    ///
+    /// # Errors
+    /// None for a state that came from entries.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
+        canonical::to_bytes(self)
+    }
+
+    /// The witness policy in the log's own format: the log key, the validators by party name, the quorum.
+    #[must_use]
+    pub fn witness_policy(&self) -> Option<policy::Policy> {
+        let record = self.policy.as_ref()?;
+        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, self.log_key?).ok()?;
+        let of = |id: &PartyId| {
+            let key = self.parties.get(id)?.keys()?.validator?;
+            VerifierKey::new(id.as_str(), KeyType::Cosignature, key).ok()
+        };
+        let witnesses = record.validators.iter().map(of).collect::<Option<Vec<_>>>()?;
+        policy::Policy::k_of_n(&log, &witnesses, usize::try_from(record.quorum).ok()?).ok()
+    }
+}

@@ -1,0 +1,364 @@
+//! The whole agent of one hospital, without a socket, a disk or a clock: orders in, actions out.
+//!
+//! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent)
+//! (what is allowed) and the [`Participation`]s (what is done) together. The files, in the order in which a contract
+//! meets them: `contracts.rs` (offer, sign, publish keys, take part), `jobs.rs` (orders of running jobs), `append.rs` (the
+//! hospital's own actions on their way to the ledger), `standing.rs` (decisions of people), `status.rs` (what people see).
+//!
+//! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
+//! shell carries actions out in order and ends the process when one of the `Store..` fails.
+
+mod append;
+mod contracts;
+mod jobs;
+mod standing;
+mod status;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::party::PartyId;
+use leben_contracts::ledger::note::Note;
+use leben_contracts::ledger::policy::Policy;
+use leben_contracts::ledger::witness::WitnessRecord;
+use leben_privacy::secure_sum::Journal;
+use leben_protocol::frame::{ContractId, Network, Order, Report, UploadTrailer};
+use leben_protocol::reject::Reject;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
+
+pub use append::AppendKey;
+pub use standing::{Command, Standing, Wish};
+pub use status::{ContractView, Counters, DatasetView, Status};
+
+use crate::audit::AuditEntry;
+use crate::declared::Declared;
+use crate::mirror::{Mirror, NotCosigned, Published};
+use crate::participate::Work;
+use crate::refusal::{Reason, Refusal};
+
+/// The protocol versions this agent speaks, newest last.
+pub const VERSIONS: &[u16] = &[1];
+/// From this difference of the two clocks on people are warned, milliseconds.
+pub const CLOCK_WARN_MS: u64 = 5 * 60 * 1000;
+/// From this difference on the hospital takes part in nothing, milliseconds.
+pub const CLOCK_REFUSE_MS: u64 = 60 * 60 * 1000;
+
+/// What the shell has to do, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Durably: append leaves to the copy of the ledger, under the log's own checkpoint.
+    StoreEntries {
+        /// New leaves.
+        entries: Vec<Vec<u8>>,
+        /// The checkpoint that covers them.
+        note: Note,
+    },
+    /// Durably: what the witness signed last.
+    StoreRecord(Box<WitnessRecord>),
+    /// Durably: the certificate, and the policy it met.
+    StoreCertificate {
+        /// The cosigned checkpoint.
+        note: Note,
+        /// The quorum in force.
+        policy: Option<Policy>,
+    },
+    /// Durably: proof that the log signed two histories.
+    StoreEvidence(String),
+    /// Durably: the secret that a job's keys come from.
+    StoreJobSeed {
+        /// The job's contract.
+        contract: ContractId,
+        /// 32 secret bytes.
+        seed: Zeroizing<[u8; 32]>,
+    },
+    /// Durably: what the secure sum must not forget.
+    StoreJournal {
+        /// The job's contract.
+        contract: ContractId,
+        /// The journal.
+        journal: Journal,
+    },
+    /// Durably: what people decided.
+    StoreStanding {
+        /// The contract.
+        contract: ContractId,
+        /// The decision.
+        standing: Standing,
+    },
+    /// A contract is over: its job's seed and journal may go.
+    ForgetJob {
+        /// The contract.
+        contract: ContractId,
+    },
+    /// Send on the control stream; drop it if there is no link.
+    Report(Report),
+    /// Append to the ledger, then [`Agent::handle_appended`].
+    Append {
+        /// Names it in the answer.
+        key: AppendKey,
+        /// DSSE envelope bytes.
+        envelope: Vec<u8>,
+    },
+    /// Fetch a model state, then [`Agent::handle_state`].
+    FetchState {
+        /// The job's contract.
+        contract: ContractId,
+        /// SHA-256 of its bytes.
+        digest: [u8; 32],
+        /// Its size.
+        bytes: u64,
+    },
+    /// Run the local half and stream it, then [`Agent::handle_streamed`] or [`Agent::handle_unworkable`].
+    Work(Box<Work>),
+    /// Send as the last frame of the slot's upload.
+    Trailer {
+        /// The job's contract.
+        contract: ContractId,
+        /// The trailer.
+        trailer: Box<UploadTrailer>,
+    },
+    /// Stop whatever runs for a slot.
+    Cancel {
+        /// The job's contract.
+        contract: ContractId,
+        /// The slot.
+        slot: u64,
+    },
+    /// Write to the hospital's own audit log.
+    Audit(AuditEntry),
+    /// End the link and tell the peer why; a person has to look.
+    Unlink(Reject),
+}
+
+/// A job's durable part, as read from disk.
+pub struct StoredJob {
+    /// The secret that its keys come from.
+    pub seed: Zeroizing<[u8; 32]>,
+    /// The journal stored last.
+    pub journal: Journal,
+}
+
+/// All that an agent starts from.
+pub struct Setup {
+    /// This hospital.
+    pub party: PartyId,
+    /// Signs its actions.
+    pub party_key: SigningKey,
+    /// What it declares.
+    pub declared: Declared,
+    /// Its copy of the ledger, restored.
+    pub mirror: Mirror,
+    /// Decisions of people, from disk.
+    pub standings: BTreeMap<ContractId, Standing>,
+    /// Jobs, from disk.
+    pub jobs: BTreeMap<ContractId, StoredJob>,
+    /// 32 fresh random bytes.
+    pub seed: [u8; 32],
+}
+
+/// One hospital's agent.
+pub struct Agent {
+    party: PartyId,
+    party_key: SigningKey,
+    declared: Declared,
+    mirror: Mirror,
+    standings: BTreeMap<ContractId, Standing>,
+    jobs: BTreeMap<ContractId, jobs::Job>,
+    appends: append::Appends,
+    reviews: BTreeMap<ContractId, Result<(), Refusal>>,
+    clock: Result<i64, Refusal>,
+    linked: bool,
+    counters: Counters,
+    rng: ChaCha20Rng,
+    actions: VecDeque<Action>,
+}
+
+impl Agent {
+    /// An agent at its start or restart.
+    pub fn new(setup: Setup) -> Agent {
+        let jobs = setup.jobs.into_iter().map(|(id, stored)| (id, jobs::Job::restored(stored))).collect();
+        Agent {
+            party: setup.party,
+            party_key: setup.party_key,
+            declared: setup.declared,
+            mirror: setup.mirror,
+            standings: setup.standings,
+            jobs,
+            appends: append::Appends::default(),
+            reviews: BTreeMap::new(),
+            clock: Ok(0),
+            linked: false,
+            counters: Counters::default(),
+            rng: ChaCha20Rng::from_seed(setup.seed),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Next thing for the shell to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// This hospital.
+    pub fn party(&self) -> &PartyId {
+        &self.party
+    }
+
+    /// Its copy of the ledger.
+    pub fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// What it declares.
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// The coordinator accepted the link. `now_ms` is this hospital's clock.
+    pub fn handle_welcome(&mut self, now_ms: u64, version: u16, network: &Network) {
+        let origin = self.mirror.validated().origin();
+        if !VERSIONS.contains(&version) || network.origin != origin {
+            let words = format!("this hospital joined '{origin}', the other side serves '{}'", network.origin);
+            let refusal = Refusal::new(Reason::Ledger, words);
+            self.audit(now_ms, "link-refused", None, Some(&refusal));
+            self.actions.push_back(Action::Unlink(refusal.to_reject()));
+            return;
+        }
+        self.linked = true;
+        self.clock = compare_clocks(now_ms, network.now_ms);
+        if let Err(refusal) = self.clock.clone() {
+            self.audit(now_ms, "clock", None, Some(&refusal));
+        }
+        self.appends.handle_linked();
+        self.advance(now_ms);
+    }
+
+    /// The link is gone. What was on its way is asked for, or sent, again.
+    pub fn handle_unlinked(&mut self) {
+        self.linked = false;
+        self.mirror.handle_unlinked();
+        self.appends.handle_unlinked();
+    }
+
+    /// An order of the coordinator.
+    pub fn handle_order(&mut self, now_ms: u64, order: Order) {
+        match order {
+            Order::Welcome { version, network } => self.handle_welcome(now_ms, version, &network),
+            Order::Rejected(reject) => {
+                let refusal = Refusal::new(Reason::Malformed, reject.to_string());
+                self.audit(now_ms, "rejected-by-coordinator", None, Some(&refusal));
+            }
+            Order::Entries { first_index, leaves } => {
+                if let Err(refusal) = self.mirror.handle_entries(first_index, leaves) {
+                    self.not_cosigned(now_ms, NotCosigned { size: self.mirror.size(), refusal, evidence: None });
+                }
+            }
+            Order::Cosign { body } => self.handle_cosign(now_ms, &body),
+            Order::Publish { note } => {
+                let published = self.mirror.handle_publish(&note);
+                self.certified(now_ms, published);
+            }
+            Order::Job { contract, order } => self.handle_job_order(now_ms, contract, order),
+        }
+    }
+
+    /// A second, or more, passed.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        self.advance(now_ms);
+    }
+
+    /// The rows of a data set were counted, so that it can be offered.
+    pub fn handle_counted(&mut self, now_ms: u64, dataset: &leben_contracts::agreement::party::Code, rows: u64) {
+        self.declared.set_rows(dataset, rows);
+        self.advance(now_ms);
+    }
+
+    fn handle_cosign(&mut self, now_ms: u64, body: &[u8]) {
+        if let Err(refusal) = &self.clock {
+            let refusal = refusal.clone();
+            return self.not_cosigned(now_ms, NotCosigned { size: self.mirror.size(), refusal, evidence: None });
+        }
+        match self.mirror.handle_cosign(now_ms, body) {
+            Ok(cosigned) => {
+                // A crash after the entries and before the record: the next start has checked more than it signed for.
+                // A crash after the record and before the report: the coordinator asks again and gets fresh lines.
+                if !cosigned.entries.is_empty() {
+                    let note = cosigned.record.note().clone();
+                    self.actions.push_back(Action::StoreEntries { entries: cosigned.entries, note });
+                }
+                self.actions.push_back(Action::StoreRecord(Box::new(cosigned.record)));
+                self.counters.cosignatures += 1;
+                let (size, lines) = (cosigned.size, cosigned.lines);
+                self.actions.push_back(Action::Report(Report::Cosigned { size, lines }));
+                let early = self.mirror.poll_early();
+                self.certified(now_ms, early);
+            }
+            Err(not) => self.not_cosigned(now_ms, not),
+        }
+    }
+
+    fn not_cosigned(&mut self, now_ms: u64, not: NotCosigned) {
+        if let Some(evidence) = not.evidence {
+            self.actions.push_back(Action::StoreEvidence(evidence));
+        }
+        self.audit(now_ms, "not-cosigned", None, Some(&not.refusal));
+        let report = Report::NotCosigned { size: not.size, reject: not.refusal.to_reject() };
+        self.actions.push_back(Action::Report(report));
+    }
+
+    fn certified(&mut self, now_ms: u64, published: Result<Published, Refusal>) {
+        match published {
+            Ok(Published::Early) => {}
+            Ok(Published::Known(size)) => self.actions.push_back(Action::Report(Report::Certified { size })),
+            Ok(Published::New(certified)) => {
+                let size = certified.size;
+                let (note, policy) = (certified.note, certified.policy);
+                self.actions.push_back(Action::StoreCertificate { note, policy });
+                self.actions.push_back(Action::Report(Report::Certified { size }));
+                self.advance(now_ms);
+            }
+            Err(refusal) => {
+                if self.mirror.halted().is_some() {
+                    self.actions.push_back(Action::StoreEvidence(refusal.words.clone()));
+                }
+                self.audit(now_ms, "not-certified", None, Some(&refusal));
+            }
+        }
+    }
+
+    fn audit(&mut self, at_ms: u64, event: &'static str, contract: Option<&ContractId>, refusal: Option<&Refusal>) {
+        if let Some(refusal) = refusal {
+            *self.counters.refusals.entry(refusal.reason.code().to_owned()).or_default() += 1;
+        }
+        self.actions.push_back(Action::Audit(AuditEntry {
+            at_ms,
+            event,
+            contract: contract.map(hex::encode),
+            code: refusal.map(|refusal| refusal.reason.code().to_owned()),
+            words: refusal.map(|refusal| refusal.words.clone()).unwrap_or_default(),
+        }));
+    }
+
+    fn fresh_seed(&mut self) -> Zeroizing<[u8; 32]> {
+        let mut seed = Zeroizing::new([0; 32]);
+        self.rng.fill_bytes(&mut *seed);
+        seed
+    }
+}
+
+/// By how many milliseconds the coordinator's clock is ahead of this hospital's, or the refusal to go on like that.
+pub fn compare_clocks(mine_ms: u64, theirs_ms: u64) -> Result<i64, Refusal> {
+    let apart_ms = mine_ms.abs_diff(theirs_ms);
+    if apart_ms <= CLOCK_REFUSE_MS {
+        let apart = i64::try_from(apart_ms).unwrap_or(i64::MAX);
+        return Ok(if theirs_ms >= mine_ms { apart } else { -apart });
+    }
+    let (minutes, way) = (apart_ms / 60_000, if mine_ms > theirs_ms { "ahead of" } else { "behind" });
+    let words = format!(
+        "this machine's clock is {minutes} minutes {way} the coordinator's; the hospital takes part in nothing until the \
+         two agree. Set the clock (for example by NTP); if it is right, tell the coordinator's operator"
+    );
+    Err(Refusal::new(Reason::Clock, words))
+}

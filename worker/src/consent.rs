@@ -1,0 +1,343 @@
+//! May this hospital sign, publish keys, compute? Pure, and default deny: only this file makes an [`Admitted`].
+//!
+//! The coordinator is taken for hostile. Everything is read from this hospital's own replay of the certified part of the
+//! ledger, its own declarations and its own approvals; an order is only ever compared with them. Three gates, each
+//! wider than the next: [`review`] (may it be signed), [`ready`] (is it executable, and did this hospital sign and
+//! approve exactly this), [`admit`] (is the key directory frozen with this hospital in it).
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use leben_contracts::agreement::contract::Contract;
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::party::{Code, PartyId};
+use leben_contracts::agreement::state::State;
+use leben_contracts::agreement::table::Phase;
+use leben_contracts::agreement::terms::{Input, Param, Stage, Terms};
+use leben_models::{Algorithm, AlgorithmSpec, registry};
+use leben_privacy::secure_sum::{Directory, Member, MemberKeys, Opening};
+use leben_protocol::frame::ContractId;
+
+use crate::declared::Declared;
+use crate::refusal::{Reason, Refusal};
+
+/// Something that passed every check of this file. Nothing else can make one.
+#[derive(Clone, Debug)]
+pub struct Admitted<T>(T);
+
+impl<T> Deref for Admitted<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// One stage that reads this hospital's data.
+#[derive(Clone)]
+pub struct StagePlan {
+    /// Its id in the terms.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// The code, with its parameters as signed.
+    pub algorithm: Arc<dyn Algorithm>,
+    /// The input it reads here.
+    pub input: Input,
+    /// Most rounds that were signed.
+    pub rounds_max: u32,
+}
+
+impl fmt::Debug for StagePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StagePlan({} {}, {} rounds at most)", self.id, self.name, self.rounds_max)
+    }
+}
+
+/// What the terms order of this hospital.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The contract.
+    pub contract: ContractId,
+    /// Stages that read this hospital's data.
+    pub stages: Vec<StagePlan>,
+    /// Fewest hospitals in a sum.
+    pub hospitals_min: u16,
+    /// Everything has run by then, Unix milliseconds.
+    pub run_by_ms: u64,
+    /// Who receives the result.
+    pub recipient: String,
+    /// What for: DUO codes as signed.
+    pub purpose: Vec<String>,
+}
+
+/// A draft with its frozen key directory: all that a job needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What was signed.
+    pub draft: Draft,
+    /// Everybody who can take part, with their keys, as frozen on the ledger.
+    pub directory: Directory,
+    /// This hospital's Shamir point.
+    pub me: u16,
+}
+
+impl Deref for Plan {
+    type Target = Draft;
+    fn deref(&self) -> &Draft {
+        &self.draft
+    }
+}
+
+/// A steward's, or the local policy's, decision about one version of the terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// [`Terms::hash`] of what was shown.
+    pub terms_hash: Hash32,
+    /// Hash of the local policy under which it was decided.
+    pub policy_hash: Hash32,
+}
+
+/// Who asks, and what this hospital knows by itself.
+pub struct Desk<'a> {
+    /// This hospital.
+    pub me: &'a PartyId,
+    /// What it declares.
+    pub declared: &'a Declared,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+}
+
+impl Draft {
+    /// A stage that was signed and reads this hospital's data.
+    pub fn stage(&self, id: u32) -> Result<&StagePlan, Refusal> {
+        let missing = || {
+            Refusal::new(Reason::UnknownStage, format!("stage {id} is not one that reads this hospital's data"))
+        };
+        self.stages.iter().find(|stage| stage.id == id).ok_or_else(missing)
+    }
+}
+
+impl Plan {
+    /// Does the order to open a slot keep to what was signed? The secure sum checks keys, shares and masks after this.
+    pub fn allows(&self, opening: &Opening) -> Result<(), Refusal> {
+        let wrong = |words: String| Err(Refusal::new(Reason::Opening, words));
+        if opening.contract != self.contract || opening.job != self.directory.job {
+            return wrong("the opening is for another contract".into());
+        }
+        let stage = self.stage(opening.round_id.stage)?;
+        let round = opening.round_id.round;
+        if round < 1 || round > stage.rounds_max {
+            let words = format!("round {round} of stage '{}'; rounds 1 to {} were signed", stage.name, stage.rounds_max);
+            return Err(Refusal::new(Reason::Rounds, words));
+        }
+        if usize::from(opening.hospitals_max) != self.directory.members.len() {
+            let (said, have) = (opening.hospitals_max, self.directory.members.len());
+            return wrong(format!("the encoding is sized for {said} hospitals, the frozen directory has {have}"));
+        }
+        let seats: BTreeSet<u16> = opening.cohort.iter().map(|key| key.hospital_index).collect();
+        if seats.len() != opening.cohort.len() || !seats.iter().all(|seat| self.directory.member(*seat).is_some()) {
+            return wrong("a hospital is in the cohort twice, or is not in the frozen directory".into());
+        }
+        if seats.len() < usize::from(self.hospitals_min) {
+            let words = format!("{} hospitals are in the cohort, the terms ask for {}", seats.len(), self.hospitals_min);
+            return Err(Refusal::new(Reason::FewHospitals, words));
+        }
+        Ok(())
+    }
+}
+
+/// May this hospital sign these terms? Everything that can be judged before anybody signs.
+pub fn review(contract: &Contract, desk: &Desk<'_>) -> Result<Draft, Refusal> {
+    let terms = contract.terms.as_ref();
+    let mine: Vec<&Input> = terms.inputs.iter().filter(|input| input.owner == *desk.me).collect();
+    if mine.is_empty() {
+        return Err(Refusal::new(Reason::NotOwner, "no data set of this hospital is in the terms"));
+    }
+    check_protection(terms)?;
+    for input in &mine {
+        check_input(terms, input, desk)?;
+    }
+    let stages = terms.stages.iter().filter_map(|stage| plan_stage(terms, stage, desk).transpose());
+    let stages = stages.collect::<Result<Vec<_>, _>>()?;
+    if desk.now_ms > terms.windows.run_by_ms {
+        return Err(Refusal::new(Reason::TooLate, "the time in which everything had to run is over"));
+    }
+    Ok(Draft {
+        contract: contract.id.0,
+        stages,
+        hospitals_min: terms.privacy.hospitals_min,
+        run_by_ms: terms.windows.run_by_ms,
+        recipient: terms.delivery.recipient.to_string(),
+        purpose: terms.purpose.duo.clone(),
+    })
+}
+
+/// Is the contract executable, signed by everybody, and approved here word for word?
+pub fn ready(
+    state: &State,
+    id: &ContractId,
+    desk: &Desk<'_>,
+    approval: Option<&Approval>,
+) -> Result<Draft, Refusal> {
+    let unknown = || {
+        let words = "this hospital's certified copy of the ledger has no such contract; it may not be final yet";
+        Refusal::new(Reason::UnknownContract, words)
+    };
+    let contract = state.contract(&Hash32(*id)).ok_or_else(unknown)?;
+    check_phase(contract)?;
+    if contract.revoked(desk.me) {
+        return Err(Refusal::new(Reason::Revoked, "this hospital took its data out of the contract"));
+    }
+    let Some(accept) = contract.accepts.get(desk.me) else {
+        return Err(Refusal::new(Reason::NotAccepted, "this hospital's signature is not on the ledger"));
+    };
+    if !contract.missing_accepts().is_empty() || contract.armed.is_none() {
+        return Err(Refusal::new(Reason::NotSigned, "not every signature is on the ledger"));
+    }
+    let Some(approval) = approval else {
+        let words = "nobody approved it here; see `leben-worker contracts`, then `leben-worker approve`";
+        return Err(Refusal::new(Reason::NotApproved, words));
+    };
+    if approval.terms_hash != contract.terms_hash || approval.policy_hash != accept.policy_hash {
+        return Err(Refusal::new(Reason::OtherTerms, "other terms, or another local policy, were approved here"));
+    }
+    review(contract, desk)
+}
+
+/// May this hospital compute? `keys` are those it made for this job.
+pub fn admit(
+    state: &State,
+    id: &ContractId,
+    desk: &Desk<'_>,
+    approval: Option<&Approval>,
+    keys: &MemberKeys,
+) -> Result<Admitted<Plan>, Refusal> {
+    let draft = ready(state, id, desk, approval)?;
+    let no_directory = || Refusal::new(Reason::NoDirectory, "the key directory of the job is not frozen yet");
+    let contract = state.contract(&Hash32(*id)).ok_or_else(no_directory)?;
+    let frozen = contract.directory.as_ref().ok_or_else(no_directory)?;
+    let members = frozen.members.iter().map(|member| Member {
+        index: member.index,
+        hospital: member.party.to_string(),
+        keys: MemberKeys { verify: member.verify.to_bytes(), channel: member.channel.0 },
+    });
+    let directory = Directory { job: *id, members: members.collect(), threshold: frozen.threshold };
+    check_directory(contract, &directory)?;
+    let mine = directory.members.iter().find(|member| member.hospital == desk.me.as_str());
+    let Some(mine) = mine.filter(|member| member.keys == *keys) else {
+        let words = "the frozen directory lacks this hospital, or holds keys that are not the ones on its disk";
+        return Err(Refusal::new(Reason::DirectoryKeys, words));
+    };
+    let me = mine.index;
+    Ok(Admitted(Plan { draft, directory, me }))
+}
+
+fn check_phase(contract: &Contract) -> Result<(), Refusal> {
+    match contract.phase {
+        Phase::Executable | Phase::Running => Ok(()),
+        Phase::Suspended => Err(Refusal::new(Reason::Suspended, "the contract is suspended")),
+        phase => Err(Refusal::new(Reason::NotExecutable, format!("the contract is {phase}, not executable"))),
+    }
+}
+
+fn check_protection(terms: &Terms) -> Result<(), Refusal> {
+    if !terms.privacy.secure_sum {
+        let words = "the terms do without the secure sum; this hospital never sends a vector that others can read";
+        return Err(Refusal::new(Reason::SecureSumOff, words));
+    }
+    if terms.privacy.mechanism.as_str() != "none" {
+        let words = format!("this version has no privacy mechanism '{}'; update it", terms.privacy.mechanism);
+        return Err(Refusal::new(Reason::Mechanism, words));
+    }
+    Ok(())
+}
+
+fn check_input(terms: &Terms, input: &Input, desk: &Desk<'_>) -> Result<(), Refusal> {
+    let Some(dataset) = desk.declared.get(&input.dataset) else {
+        let words = format!("worker.toml declares no data set '{}'", input.dataset);
+        return Err(Refusal::new(Reason::UnknownDataset, words));
+    };
+    if dataset.schema_hash != input.schema_hash {
+        let words = format!("the columns of '{}' are declared otherwise than the terms say", input.dataset);
+        return Err(Refusal::new(Reason::SchemaChanged, words));
+    }
+    for column in &input.columns {
+        if !dataset.may_compute_on(column) {
+            let words = format!("'{}' has no column '{column}' that may be computed on", input.dataset);
+            return Err(Refusal::new(Reason::UnknownColumn, words));
+        }
+    }
+    let denied = |denied: leben_contracts::agreement::purpose::Denied| {
+        Refusal::new(Reason::Purpose, format!("data set '{}': {denied}", input.dataset))
+    };
+    leben_contracts::agreement::purpose::permits(&dataset.permission, &terms.purpose).map_err(denied)?;
+    desk.declared
+        .check_cohort(dataset, &input.cohort)
+        .map_err(|words| Refusal::new(Reason::CohortQuery, format!("cohort of '{}': {words}", input.dataset)))
+}
+
+/// The plan of a stage that reads this hospital's data; `None` for one that does not.
+fn plan_stage(terms: &Terms, stage: &Stage, desk: &Desk<'_>) -> Result<Option<StagePlan>, Refusal> {
+    let mut inputs = stage.inputs.iter().filter_map(|id| terms.input(id)).filter(|input| input.owner == *desk.me);
+    let Some(input) = inputs.next() else { return Ok(None) };
+    if inputs.next().is_some() {
+        let words = format!("stage '{}' reads two data sets of this hospital; one contribution needs one", stage.name);
+        return Err(Refusal::new(Reason::SeveralInputs, words));
+    }
+    let algorithm = build(terms, &stage.algorithm)?;
+    if let Some(column) = algorithm.columns().into_iter().find(|column| !input.columns.contains(column)) {
+        let words = format!("stage '{}' reads column '{column}', which the terms do not grant", stage.name);
+        return Err(Refusal::new(Reason::ColumnNotGranted, words));
+    }
+    Ok(Some(StagePlan {
+        id: stage.id,
+        name: stage.name.to_string(),
+        algorithm,
+        input: input.clone(),
+        rounds_max: stage.rounds_max,
+    }))
+}
+
+fn build(terms: &Terms, id: &Code) -> Result<Arc<dyn Algorithm>, Refusal> {
+    let differs = |words: String| Refusal::new(Reason::AlgorithmDigest, words);
+    let named = terms.algorithm(id).ok_or_else(|| differs(format!("the terms do not hold the algorithm '{id}'")))?;
+    let (name, version) = (named.name.as_str(), named.version.as_str());
+    let number: Option<u32> = version.parse().ok();
+    let digest = number.and_then(|number| registry::digest(name, number));
+    let (Some(number), Some(digest)) = (number, digest) else {
+        return Err(differs(format!("this worker has no algorithm '{name}' version {version}; update it")));
+    };
+    if digest != named.digest.0 {
+        let words = format!("'{name}' version {version} is other code here than the terms name; update one of the two");
+        return Err(differs(words));
+    }
+    let param = |param: &Param| match param {
+        Param::Integer(number) => leben_models::Param::Integer(*number),
+        Param::Text(text) => leben_models::Param::Text(text.clone()),
+    };
+    let params = named.params.iter().map(|(key, value)| (key.clone(), param(value))).collect();
+    let spec = AlgorithmSpec { name: name.to_owned(), version: number, params };
+    let algorithm = registry::build(&spec)
+        .map_err(|error| Refusal::new(Reason::AlgorithmParams, format!("algorithm '{name}': {error}")))?;
+    Ok(Arc::from(algorithm as Box<dyn Algorithm>))
+}
+
+fn check_directory(contract: &Contract, directory: &Directory) -> Result<(), Refusal> {
+    let wrong = |words: String| Refusal::new(Reason::Directory, words);
+    directory.verify().map_err(|error| wrong(error.to_string()))?;
+    let owners = contract.active_owners();
+    for member in &directory.members {
+        let keys = owners.iter().find(|owner| owner.as_str() == member.hospital).and_then(|o| contract.key_records.get(o));
+        let same = keys.is_some_and(|k| k.verify.to_bytes() == member.keys.verify && k.channel.0 == member.keys.channel);
+        if !same {
+            return Err(wrong(format!("{} is in the directory with keys it did not sign", member.hospital)));
+        }
+    }
+    let privacy = &contract.terms.privacy;
+    if directory.threshold < privacy.threshold || directory.members.len() < usize::from(privacy.hospitals_min) {
+        return Err(wrong("the directory has fewer members, or a lower threshold, than the terms ask for".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! What this hospital declares: its data sets with their columns and permissions, and the local policy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use leben_contracts::agreement::body::{ColumnRole, ColumnSpec, ColumnType, DatasetOffer, schema_hash};
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::party::Code;
+use leben_contracts::agreement::purpose::{Permission, check_permission};
+
+/// Reads a cohort query against declared columns: `Err` says in words what does not fit.
+pub type CohortCheck = Arc<dyn Fn(&str, &[ColumnSpec]) -> Result<(), String> + Send + Sync>;
+
+/// One data set, without a row of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// Its name, unique within the hospital.
+    pub name: Code,
+    /// Its columns.
+    pub columns: Vec<ColumnSpec>,
+    /// [`schema_hash`] of the columns.
+    pub schema_hash: Hash32,
+    /// What it may be used for.
+    pub permission: Permission,
+    /// What the hospital has in mind to ask, credits.
+    pub price_hint: Option<u64>,
+    /// How many rows, rounded so that no patient can be told from it; `None` until the table has been counted.
+    pub rows_rounded: Option<u64>,
+}
+
+/// Which contracts are approved without a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalPolicy {
+    /// Approve every contract that passes review.
+    pub auto_approve: bool,
+    /// SHA-256 over the policy's text as configured: goes into every Accept.
+    pub hash: Option<Hash32>,
+}
+
+impl LocalPolicy {
+    /// The policy with its hash.
+    pub fn new(auto_approve: bool) -> LocalPolicy {
+        let text = format!("{{\"auto_approve\":{auto_approve},\"v\":1}}");
+        LocalPolicy { auto_approve, hash: Some(Hash32::of("leben/local-policy/1", text.as_bytes())) }
+    }
+
+    /// The hash that an Accept names.
+    pub fn hash(&self) -> Hash32 {
+        self.hash.unwrap_or(Hash32([0; 32]))
+    }
+}
+
+/// Everything declared.
+#[derive(Clone)]
+pub struct Declared {
+    datasets: BTreeMap<Code, Dataset>,
+    cohort_check: CohortCheck,
+    /// The local policy.
+    pub policy: LocalPolicy,
+}
+
+/// Rounds a number of rows so that one patient more or less is not seen: down to a multiple of 10.
+pub fn round_rows(rows: u64) -> u64 {
+    rows - rows % 10
+}
+
+impl Dataset {
+    /// A data set from its declared columns.
+    ///
+    /// # Errors
+    /// In words: a column that comes twice, a permission that permits nothing.
+    pub fn new(name: Code, columns: Vec<ColumnSpec>, permission: Permission) -> Result<Dataset, String> {
+        for (at, column) in columns.iter().enumerate() {
+            if columns.iter().take(at).any(|earlier| earlier.column == column.column) {
+                return Err(format!("data set '{name}': column '{}' is declared twice", column.column));
+            }
+        }
+        check_permission(&permission).map_err(|denied| format!("data set '{name}', permission: {denied}"))?;
+        let schema_hash = schema_hash(&columns).map_err(|error| format!("data set '{name}': {error}"))?;
+        Ok(Dataset { name, columns, schema_hash, permission, price_hint: None, rows_rounded: None })
+    }
+
+    /// Whether a contract may compute on the column: declared, numeric, and not one that names a patient.
+    pub fn may_compute_on(&self, column: &str) -> bool {
+        let known = self.columns.iter().find(|known| known.column == column);
+        known.is_some_and(|known| known.role != ColumnRole::Id && known.column_type != ColumnType::Text)
+    }
+
+    /// The offer as the ledger should hold it; `None` until the rows have been counted.
+    pub fn offer(&self) -> Option<DatasetOffer> {
+        Some(DatasetOffer {
+            name: self.name.clone(),
+            schema: self.columns.clone(),
+            schema_hash: self.schema_hash,
+            rows_rounded: self.rows_rounded?,
+            permission: self.permission.clone(),
+            price_hint: self.price_hint,
+        })
+    }
+}
+
+impl Declared {
+    /// Puts the declarations together.
+    pub fn new(datasets: Vec<Dataset>, cohort_check: CohortCheck, policy: LocalPolicy) -> Declared {
+        let datasets = datasets.into_iter().map(|dataset| (dataset.name.clone(), dataset)).collect();
+        Declared { datasets, cohort_check, policy }
+    }
+
+    /// A data set by name.
+    pub fn get(&self, name: &Code) -> Option<&Dataset> {
+        self.datasets.get(name)
+    }
+
+    /// All data sets.
+    pub fn iter(&self) -> impl Iterator<Item = &Dataset> {
+        self.datasets.values()
+    }
+
+    /// The rows of a data set were counted.
+    pub fn set_rows(&mut self, name: &Code, rows: u64) {
+        if let Some(dataset) = self.datasets.get_mut(name) {
+            dataset.rows_rounded = Some(round_rows(rows));
+        }
+    }
+
+    /// Whether a cohort query can be read against the data set's columns.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn check_cohort(&self, dataset: &Dataset, query: &str) -> Result<(), String> {
+        match query.is_empty() {
+            true => Ok(()),
+            false => (self.cohort_check)(query, &dataset.columns),
+        }
+    }
+}
+
+impl fmt::Debug for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Declared").field("datasets", &self.datasets).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}

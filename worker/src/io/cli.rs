@@ -1,0 +1,197 @@
+//! What the commands of `leben-worker` print and leave for the agent.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::party::Code;
+
+use super::approvals;
+use super::clock::Clock;
+use super::store::read_json;
+use crate::agent::{Command, ContractView, Status};
+use crate::audit;
+
+/// From this age on a status is that of an agent that does not run, milliseconds.
+const STALE_MS: u64 = 30_000;
+
+/// The status as the agent wrote it last.
+///
+/// # Errors
+/// In words.
+pub fn status(folder: &Path) -> Result<Status, String> {
+    let path = folder.join("status.json");
+    let found = read_json(&path).map_err(|error| error.to_string())?;
+    found.ok_or_else(|| format!("there is no {}; start the agent with `leben-worker run`", path.display()))
+}
+
+/// The status in words.
+pub fn status_text(status: &Status) -> String {
+    let mut text = String::new();
+    let age_ms = Clock::default().now_ms().saturating_sub(status.at_ms);
+    let running = match age_ms < STALE_MS {
+        true if status.linked => "running, linked to the coordinator".to_owned(),
+        true => "running, without a link to the coordinator".to_owned(),
+        false => format!("not running (last seen {} s ago)", age_ms / 1000),
+    };
+    let _ = writeln!(text, "{} on {}: {running}", status.party, status.origin);
+    let _ = writeln!(text, "ledger     {} entries checked here, {} final", status.validated, status.certified);
+    for worry in status.clock.iter().chain(&status.halted) {
+        let _ = writeln!(text, "WARNING    {worry}");
+    }
+    for dataset in &status.datasets {
+        let rows = dataset.rows_rounded.map_or("not read".to_owned(), |rows| format!("about {rows} rows"));
+        let offered = if dataset.offered { "offered" } else { "not offered yet" };
+        let _ = writeln!(text, "data set   {}: {} columns, {rows}, {offered}", dataset.name, dataset.columns);
+    }
+    for contract in &status.contracts {
+        let _ = writeln!(text, "contract   {}", contract_line(contract));
+    }
+    let refused: u64 = status.counters.refusals.values().sum();
+    let _ = writeln!(text, "since start: {} vectors sent, {refused} refusals", status.counters.rounds);
+    let pending = status.contracts.iter().filter(|contract| contract.pending).count();
+    if pending > 0 {
+        let _ = writeln!(text, "{pending} wait for a decision: leben-worker contracts");
+    }
+    text
+}
+
+fn contract_line(contract: &ContractView) -> String {
+    let short = contract.id.get(..12).unwrap_or(&contract.id);
+    let mut line = format!("{short} {} from {}", contract.phase, contract.initiator);
+    if contract.pending {
+        line.push_str(", waits for a decision here");
+    }
+    if let Some(by) = &contract.approved {
+        let _ = write!(line, ", approved by the {by}");
+    }
+    if contract.running {
+        line.push_str(", runs");
+    }
+    for why in contract.stopped.iter().chain(&contract.obstacle) {
+        let _ = write!(line, "; {why}");
+    }
+    line
+}
+
+/// The contracts that wait for a decision, as text.
+pub fn contracts_text(status: &Status) -> String {
+    let mut text = String::new();
+    for contract in status.contracts.iter().filter(|contract| contract.pending) {
+        let short = contract.id.get(..12).unwrap_or(&contract.id);
+        let _ = writeln!(text, "contract {}\n\n{}", contract.id, contract.text);
+        match &contract.obstacle {
+            Some(why) => drop(writeln!(text, "\nThis hospital cannot sign it as it is: {why}")),
+            None => drop(writeln!(text, "\nTo sign:   leben-worker approve {short}")),
+        }
+        let _ = writeln!(text, "To refuse: leben-worker refuse {short} --code not_wanted\n");
+    }
+    if text.is_empty() {
+        text.push_str("No contract waits for a decision.\n");
+    }
+    text
+}
+
+/// The one contract whose id starts with `prefix`.
+///
+/// # Errors
+/// In words: none, or several.
+pub fn find<'a>(status: &'a Status, prefix: &str) -> Result<&'a ContractView, String> {
+    let mut found = status.contracts.iter().filter(|contract| contract.id.starts_with(prefix));
+    match (prefix.len() >= 4, found.next(), found.next()) {
+        (false, ..) => Err("give at least 4 digits of the contract's id".into()),
+        (_, None, _) => Err(format!("no contract of this hospital starts with '{prefix}'; see `leben-worker status`")),
+        (_, Some(contract), None) => Ok(contract),
+        (_, Some(_), Some(_)) => Err(format!("several contracts start with '{prefix}'; give more digits")),
+    }
+}
+
+/// What a person wants done with a contract.
+pub enum Decision {
+    /// Sign.
+    Approve,
+    /// Do not sign, with a code.
+    Refuse(String),
+    /// Stop, with a code.
+    Suspend(String),
+    /// Go on.
+    Resume,
+    /// Take the data out.
+    Revoke,
+}
+
+/// Leaves a decision for the agent and says so.
+///
+/// # Errors
+/// In words.
+pub fn decide(folder: &Path, prefix: &str, decision: Decision) -> Result<String, String> {
+    let status = status(folder)?;
+    let found = find(&status, prefix)?;
+    let hash = |text: &str| text.parse::<Hash32>().map_err(|error| error.to_string());
+    let contract = hash(&found.id)?;
+    let code = |text: &str| Code::new(text).map_err(|error| error.to_string());
+    let (command, done) = match decision {
+        Decision::Approve => {
+            if !found.pending {
+                return Err(format!("contract {} does not wait for a decision: it is {}", found.id, found.phase));
+            }
+            (Command::Approve { contract, terms_hash: hash(&found.terms_hash)? }, "approved; the agent signs it")
+        }
+        Decision::Refuse(text) => (Command::Refuse { contract, code: code(&text)? }, "refused"),
+        Decision::Suspend(text) => {
+            (Command::Suspend { contract, code: code(&text)? }, "suspended; work stops within one round")
+        }
+        Decision::Resume => (Command::Resume { contract }, "resumed"),
+        Decision::Revoke => (Command::Revoke { contract }, "revoked; this hospital's data is taken out"),
+    };
+    approvals::leave(folder, &command).map_err(|error| error.to_string())?;
+    Ok(format!("contract {} {done}", found.id))
+}
+
+/// The audit log in words, its chain checked.
+///
+/// # Errors
+/// In words: the file, or the line that does not fit.
+pub fn audit_text(folder: &Path) -> Result<String, String> {
+    let path = folder.join("audit.ndjson");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let whole = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());
+    let lines = audit::verify(whole).map_err(|(line, why)| format!("{} line {line}: {why}", path.display()))?;
+    let mut out = String::new();
+    for line in &lines {
+        let contract = line.contract.as_deref().and_then(|id| id.get(..12)).unwrap_or("-");
+        let code = line.code.as_deref().unwrap_or("");
+        let _ = writeln!(out, "{} {:24} {contract:12} {code} {}", utc(line.at_ms), line.event, line.words);
+    }
+    let _ = writeln!(out, "{} events, the chain is whole", lines.len());
+    Ok(out)
+}
+
+/// `YYYY-MM-DD hh:mm:ss` in UTC. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn utc(at_ms: u64) -> String {
+    let at_s = at_ms / 1000;
+    let (day, second) = (at_s / 86_400, at_s % 86_400);
+    let shifted = day + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // date -u -d @1798761599, @951782400 and @0
+    #[test]
+    fn utc_is_what_date_says() {
+        assert_eq!(utc(1_798_761_599_000), "2026-12-31 23:59:59");
+        assert_eq!(utc(951_782_400_999), "2000-02-29 00:00:00");
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+    }
+}

@@ -1,0 +1,252 @@
+//! `worker.toml`: every key with its unit, default and limit. An unknown key is an error, so that a typing mistake never
+//! becomes a default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use leben_contracts::agreement::body::{ColumnRole, ColumnSpec, ColumnType};
+use leben_contracts::agreement::party::Code;
+use leben_contracts::agreement::purpose::Permission;
+use leben_models::Role;
+use serde::Deserialize;
+
+use super::sources::{self, DatasetConfig, cohort};
+use crate::declared::{Dataset, Declared, LocalPolicy};
+
+/// Name of the file in the state folder.
+pub const FILE: &str = "worker.toml";
+
+/// The annotated default, as `leben-worker config` prints it.
+pub const TEMPLATE: &str = include_str!("worker.toml");
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {}: {error}; `leben-worker config` prints one to start from", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Not TOML of the right keys.
+    #[error("{}: {why}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Line, key and what is wrong.
+        why: String,
+    },
+    /// A value that does not fit.
+    #[error("{}: {key} {why}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What it must be.
+        why: String,
+    },
+}
+
+/// The configuration and the state folder it belongs to.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The state folder: everything the agent keeps.
+    pub folder: PathBuf,
+    /// Where the coordinator is, if not where the invite said.
+    pub address: Option<String>,
+    /// Sign every contract that passes review, without a person.
+    pub auto_approve: bool,
+    /// Where `/metrics` and `/healthz` are served; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Free disk below which `check` complains, MiB.
+    pub disk_free_min_mib: u64,
+    /// Threads for computing; 0: one for each core.
+    pub threads: usize,
+    /// The data sets.
+    pub datasets: Vec<DeclaredSource>,
+}
+
+/// A data set with what is offered.
+#[derive(Clone, Debug)]
+pub struct DeclaredSource {
+    /// Where its rows are.
+    pub source: DatasetConfig,
+    /// What it may be used for.
+    pub permission: Permission,
+    /// What the hospital has in mind to ask, credits.
+    pub price_hint: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    network: NetworkSection,
+    #[serde(default)]
+    policy: PolicySection,
+    #[serde(default)]
+    metrics: MetricsSection,
+    #[serde(default)]
+    limits: LimitsSection,
+    #[serde(default)]
+    dataset: Vec<toml::Table>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkSection {
+    address: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicySection {
+    #[serde(default)]
+    auto_approve: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricsSection {
+    address: Option<SocketAddr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    disk_free_min_mib: u64,
+    threads: usize,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        LimitsSection { disk_free_min_mib: 256, threads: 0 }
+    }
+}
+
+impl Config {
+    /// Reads `worker.toml` of a state folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file, the key and what to do.
+    pub fn load(folder: &Path) -> Result<Config, ConfigError> {
+        let path = folder.join(FILE);
+        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::Read { path, error })?;
+        Config::parse(folder, &text)
+    }
+
+    /// Reads the text of a `worker.toml` that would lie in `folder`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(folder: &Path, text: &str) -> Result<Config, ConfigError> {
+        let path = folder.join(FILE);
+        let file: File = toml::from_str(text)
+            .map_err(|error| ConfigError::Toml { path: path.clone(), why: error.to_string().trim_end().to_owned() })?;
+        if file.limits.threads > 1024 {
+            return Err(ConfigError::Value { path, key: "limits.threads".into(), why: "must be 0 to 1024".into() });
+        }
+        let datasets = file.dataset.into_iter().map(|table| read_dataset(&path, table)).collect::<Result<Vec<_>, _>>()?;
+        for (at, dataset) in datasets.iter().enumerate() {
+            if datasets.iter().take(at).any(|earlier| earlier.source.name == dataset.source.name) {
+                let key = format!("dataset '{}'", dataset.source.name);
+                return Err(ConfigError::Value { path, key, why: "is declared twice".into() });
+            }
+        }
+        let config = Config {
+            folder: folder.to_owned(),
+            address: file.network.address,
+            auto_approve: file.policy.auto_approve,
+            metrics: file.metrics.address,
+            disk_free_min_mib: file.limits.disk_free_min_mib,
+            threads: file.limits.threads,
+            datasets,
+        };
+        config.declared()?;
+        Ok(config)
+    }
+
+    /// What the agent's core is told of it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn declared(&self) -> Result<Declared, ConfigError> {
+        let datasets = self.datasets.iter().map(|dataset| self.declare(dataset)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Declared::new(datasets, Arc::new(check_cohort), LocalPolicy::new(self.auto_approve)))
+    }
+
+    fn declare(&self, declared: &DeclaredSource) -> Result<Dataset, ConfigError> {
+        let source = &declared.source;
+        let wrong = |why: String| ConfigError::Value {
+            path: self.folder.join(FILE),
+            key: format!("dataset '{}':", source.name),
+            why,
+        };
+        source.validate().map_err(|error| wrong(error.to_string()))?;
+        let name = Code::new(&source.name).map_err(|error| wrong(error.to_string()))?;
+        let dataset = Dataset::new(name, columns(source), declared.permission.clone()).map_err(wrong)?;
+        Ok(Dataset { price_hint: declared.price_hint, ..dataset })
+    }
+}
+
+fn read_dataset(path: &Path, mut table: toml::Table) -> Result<DeclaredSource, ConfigError> {
+    let name = table.get("name").and_then(|name| name.as_str()).unwrap_or("without a name").to_owned();
+    let wrong = |why: String| ConfigError::Value { path: path.to_owned(), key: format!("dataset '{name}':"), why };
+    let permission = table
+        .remove("permission")
+        .ok_or_else(|| wrong("lacks `permission`, for example { duo = [\"HMB\", \"NPUNCU\"], ehds = [] }".into()))?;
+    let permission = permission.try_into().map_err(|error: toml::de::Error| wrong(format!("permission: {error}")))?;
+    let price_hint = table.remove("price_hint").map(toml::Value::try_into).transpose();
+    let price_hint = price_hint.map_err(|error| wrong(format!("price_hint: {error}")))?;
+    let source = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    Ok(DeclaredSource { source, permission, price_hint })
+}
+
+/// The schema that is offered: names, types, units, roles and codes. The id column is offered as what it is.
+fn columns(source: &DatasetConfig) -> Vec<ColumnSpec> {
+    let role = |name: &str, role: Role| match role {
+        _ if source.id_column.as_deref() == Some(name) => ColumnRole::Id,
+        Role::Outcome => ColumnRole::Outcome,
+        Role::Time => ColumnRole::Time,
+        Role::Event => ColumnRole::Event,
+        Role::Feature | Role::Weight | Role::Group => ColumnRole::Feature,
+    };
+    let declared = source.columns.iter().map(|column| ColumnSpec {
+        column: column.name.clone(),
+        column_type: match column.kind {
+            sources::ColumnType::Number => ColumnType::Number,
+            sources::ColumnType::Integer => ColumnType::Integer,
+            sources::ColumnType::Category => ColumnType::Category,
+            sources::ColumnType::Date => ColumnType::Date,
+            sources::ColumnType::Text => ColumnType::Text,
+        },
+        unit: column.unit.clone().unwrap_or_default(),
+        role: role(&column.name, column.role),
+        codes: column.codes.iter().map(|(text, code)| format!("{code}={text}")).collect(),
+    });
+    let derived = source.derive.iter().map(|derive| ColumnSpec {
+        column: derive.name.clone(),
+        column_type: ColumnType::Category,
+        unit: String::new(),
+        role: role(&derive.name, derive.role),
+        codes: vec!["0=no".into(), "1=yes".into()],
+    });
+    declared.chain(derived).collect()
+}
+
+/// A cohort query may read declared numeric columns other than the id.
+fn check_cohort(query: &str, columns: &[ColumnSpec]) -> Result<(), String> {
+    let cohort = cohort::parse(query).map_err(|error| error.to_string())?;
+    let readable = |name: &String| {
+        let known = columns.iter().find(|column| column.column == *name);
+        known.is_some_and(|known| known.role != ColumnRole::Id && known.column_type != ColumnType::Text)
+    };
+    match cohort.columns().iter().find(|name| !readable(name)) {
+        Some(name) => Err(format!("column '{name}' is not declared, or may not be computed on")),
+        None => Ok(()),
+    }
+}

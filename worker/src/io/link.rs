@@ -1,0 +1,190 @@
+//! One connection to the coordinator, kept up for ever: dial, say hello, pass orders in and reports out, come back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use leben_protocol::backoff::Backoff;
+use leben_protocol::frame::{Hello, Order, Report};
+use leben_protocol::quic::{Connection, Dialer, FrameWriter, LinkError};
+use tokio::sync::{mpsc, watch};
+
+use super::clock::fresh_seed;
+use crate::agent::VERSIONS;
+
+/// What the shell hears of the link, in order.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A connection is up; reports go into this channel until it is closed.
+    Up(mpsc::Sender<Report>),
+    /// An order of the coordinator.
+    Order(Box<Order>),
+    /// The connection is gone.
+    Down(String),
+    /// It could not be made; it is tried again.
+    Retry(String),
+}
+
+/// What every task that needs the link shares.
+pub struct Shared {
+    /// The live connection, if there is one.
+    pub connection: watch::Sender<Option<Connection>>,
+    /// Entries in the hospital's copy of the ledger: what the next hello says.
+    pub mirror_size: AtomicU64,
+    /// Bytes sent over all connections so far, headers included.
+    pub sent_bytes: AtomicU64,
+    /// Bytes received, the same.
+    pub received_bytes: AtomicU64,
+    /// Connections made after the first.
+    pub reconnects: AtomicU64,
+    /// Drop the connection and stay away this long; tests and the demo.
+    pub cut: mpsc::Sender<Duration>,
+    /// Milliseconds for which the next upload cuts the link before its first chunk; 0: not.
+    pub cut_in_upload_ms: AtomicU64,
+}
+
+impl Shared {
+    /// Bytes sent and received, the live connection included.
+    pub fn traffic(&self) -> (u64, u64) {
+        let live = self.connection.borrow().as_ref().map(Connection::stats).unwrap_or_default();
+        let sent = self.sent_bytes.load(Ordering::Relaxed).saturating_add(live.sent_bytes);
+        (sent, self.received_bytes.load(Ordering::Relaxed).saturating_add(live.received_bytes))
+    }
+
+    /// Waits for a live connection.
+    pub async fn connected(&self) -> Option<Connection> {
+        let mut connection = self.connection.subscribe();
+        let live = connection.wait_for(|c| c.as_ref().is_some_and(|c| c.close_reason().is_none())).await.ok()?;
+        live.clone()
+    }
+}
+
+/// Where to dial, as whom, whom to believe.
+pub struct Target {
+    /// `host:port`.
+    pub address: String,
+    /// The coordinator's ed25519 key.
+    pub key: [u8; 32],
+    /// This hospital's end.
+    pub dialer: Dialer,
+}
+
+/// Keeps the link up until the channel of events is closed.
+pub async fn keep_up(
+    target: Target,
+    shared: Arc<Shared>,
+    events: mpsc::Sender<LinkEvent>,
+    mut cuts: mpsc::Receiver<Duration>,
+) {
+    let seed = fresh_seed().map(|seed| *seed).unwrap_or_default();
+    let mut backoff = Backoff::new(seed);
+    loop {
+        let ended = match dial(&target).await {
+            Ok(connection) => live(&connection, &shared, &events, &mut cuts, &mut backoff).await,
+            Err(error) => Ended::Failed(error),
+        };
+        if events.is_closed() {
+            return;
+        }
+        match ended {
+            Ended::Cut(away) => {
+                let _ = events.send(LinkEvent::Down("cut on purpose".into())).await;
+                tokio::time::sleep(away).await;
+            }
+            Ended::Lost(error) => {
+                let _ = events.send(LinkEvent::Down(error.to_string())).await;
+                wait(&mut backoff).await;
+            }
+            Ended::Failed(error) => {
+                // A wrong key or a refusal is said loudly and tried again all the same: an operator may mend it there.
+                let _ = events.send(LinkEvent::Retry(error.to_string())).await;
+                wait(&mut backoff).await;
+            }
+        }
+    }
+}
+
+enum Ended {
+    Cut(Duration),
+    Lost(LinkError),
+    Failed(LinkError),
+}
+
+async fn wait(backoff: &mut Backoff) {
+    tokio::time::sleep(Duration::from_millis(backoff.next_delay_ms())).await;
+}
+
+async fn dial(target: &Target) -> Result<Connection, LinkError> {
+    let address = leben_protocol::quic::resolve(&target.address).await?;
+    target.dialer.dial(address, target.key).await
+}
+
+async fn live(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+    events: &mpsc::Sender<LinkEvent>,
+    cuts: &mut mpsc::Receiver<Duration>,
+    backoff: &mut Backoff,
+) -> Ended {
+    let mut was_up = false;
+    let ended = control(connection, shared, events, cuts, backoff, &mut was_up).await;
+    shared.connection.send_replace(None);
+    connection.close("the worker ends this link");
+    let stats = connection.stats();
+    shared.sent_bytes.fetch_add(stats.sent_bytes, Ordering::Relaxed);
+    shared.received_bytes.fetch_add(stats.received_bytes, Ordering::Relaxed);
+    match ended {
+        Ok(away) => Ended::Cut(away),
+        Err(error) if was_up => Ended::Lost(error),
+        Err(error) => Ended::Failed(error),
+    }
+}
+
+async fn control(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+    events: &mpsc::Sender<LinkEvent>,
+    cuts: &mut mpsc::Receiver<Duration>,
+    backoff: &mut Backoff,
+    was_up: &mut bool,
+) -> Result<Duration, LinkError> {
+    let (mut writer, mut reader) = connection.open_bi().await?;
+    writer.set_priority(1);
+    let mirror_size = shared.mirror_size.load(Ordering::Acquire);
+    writer.send(&Hello::Control { versions: VERSIONS.to_vec(), mirror_size }).await?;
+    let first: Order = reader.expect().await?;
+    if let Order::Rejected(reject) = first {
+        return Err(LinkError::Refused(reject));
+    }
+    *was_up = true;
+    backoff.reset();
+    let (reports_in, reports) = mpsc::channel(1024);
+    if events.send(LinkEvent::Up(reports_in)).await.is_err() {
+        return Err(LinkError::Closed);
+    }
+    shared.connection.send_replace(Some(connection.clone()));
+    let mut next = Some(first);
+    let sending = send_reports(&mut writer, reports);
+    tokio::pin!(sending);
+    loop {
+        if let Some(order) = next.take()
+            && events.send(LinkEvent::Order(Box::new(order))).await.is_err()
+        {
+            return Err(LinkError::Closed);
+        }
+        tokio::select! {
+            order = reader.expect::<Order>() => next = Some(order?),
+            ended = &mut sending => return Err(ended),
+            Some(away) = cuts.recv() => return Ok(away),
+        }
+    }
+}
+
+async fn send_reports(writer: &mut FrameWriter, mut reports: mpsc::Receiver<Report>) -> LinkError {
+    while let Some(report) = reports.recv().await {
+        if let Err(error) = writer.send(&report).await {
+            return error;
+        }
+    }
+    LinkError::Closed
+}

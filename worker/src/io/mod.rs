@@ -1,0 +1,26 @@
+//! The shell: everything that touches a socket, a disk, a clock or the machine's randomness.
+//!
+//! Reading order: [`config`] (`worker.toml`), [`keys`] and [`join`] (how a hospital comes in), [`store`] (what is on disk),
+//! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up),
+//! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
+//! loop that carries out the agent's actions), [`metrics`], [`check`], [`cli`].
+
+pub mod approvals;
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod join;
+pub mod keys;
+pub mod link;
+pub mod metrics;
+pub mod request;
+pub mod shell;
+pub mod sources;
+pub mod store;
+pub mod upload;
+pub mod work;
+
+pub use config::Config;
+pub use join::join;
+pub use shell::{Handle, Options, RunError, run, spawn};

@@ -1,0 +1,336 @@
+//! What is on the hospital's disk, beside its data.
+//!
+//! ```text
+//! worker.toml            what people configure
+//! network.json           which network this is, from the invite
+//! keys/*.key             private keys, 0600
+//! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
+//! witness                the checkpoint cosigned last
+//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json
+//! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
+//! evidence/              forks seen
+//! audit.ndjson           everything decided, refused, computed; each line names the one before
+//! status.json            what `leben-worker status` shows
+//! ```
+//!
+//! | file | may be lost | may be rolled back | forged by | grows by |
+//! |---|---|---|---|---|
+//! | `witness` | only with the mirror | no: it would sign a fork | nobody (the log's signature) | nothing |
+//! | `seed` | yes: new keys, a new directory | yes | whoever can write the folder | 65 bytes a job, removed at its end |
+//! | `journal.json` | no: two sums of one round could be told apart | no | the same | 50 bytes a round, removed at its end |
+//! | `approvals/` | yes: asked again | yes | the same | one file a contract |
+//! | `audit.ndjson` | no | seen by its chain | the same | about 200 bytes an event |
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::ledger::keyfile::{self, KeyFileError};
+use leben_contracts::ledger::note::{Note, VerifierKey};
+use leben_contracts::ledger::policy::Policy;
+use leben_contracts::ledger::store::{Mirror as LedgerMirror, MirrorError, StoreError, durable_replace, ensure_dir};
+use leben_contracts::ledger::witness::WitnessRecord;
+use leben_privacy::secure_sum::Journal;
+use leben_protocol::frame::ContractId;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::agent::{Standing, Status, StoredJob};
+use crate::audit::{self, AuditEntry};
+
+const NOTE_BYTES_MAX: usize = 64 * 1024;
+const FILE_BYTES_MAX: usize = 64 << 20;
+
+/// The disk failed, or holds what it must not. The process ends; the next start recovers or says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The operating system refused.
+    #[error("cannot {what} {}: {error}; stopping, nothing acknowledged is lost. Free space or repair the disk, then start again", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// A file does not hold what it must.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The ledger's files.
+    #[error(transparent)]
+    Ledger(#[from] StoreError),
+    /// Entries that do not fit the copy.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+}
+
+/// The state folder, held by one process.
+pub struct Store {
+    folder: PathBuf,
+    ledger: LedgerMirror,
+    audit: File,
+    audit_prev: [u8; 32],
+}
+
+/// A file of the state folder.
+pub fn path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(name)
+}
+
+impl Store {
+    /// Opens or creates the folder; refuses a second process.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn open(folder: &Path, log: &VerifierKey) -> Result<Store, DiskError> {
+        for name in ["jobs", "approvals/inbox", "evidence", "mirror"] {
+            ensure_dir(&folder.join(name))?;
+        }
+        keep_private(&folder.join("jobs"))?;
+        let mirror = folder.join("mirror");
+        let ledger = LedgerMirror::open(&mirror.join("public"), &mirror.join("state"), log)?;
+        let (audit, audit_prev) = open_audit(&folder.join("audit.ndjson"))?;
+        Ok(Store { folder: folder.to_owned(), ledger, audit, audit_prev })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Leaves of the copy in order, and the certificate stored last.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn ledger(&self) -> Result<(Vec<Vec<u8>>, Option<Note>), DiskError> {
+        let size = self.ledger.next_index();
+        let leaves = self.ledger.reader().entries(0..size, size).map_err(StoreError::from)?;
+        Ok((leaves, self.ledger.store().published().map(|head| head.note.clone())))
+    }
+
+    /// What the witness signed last.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn record(&self, log: &VerifierKey) -> Result<Option<WitnessRecord>, DiskError> {
+        let path = self.folder.join("witness");
+        let Some(bytes) = read(&path, NOTE_BYTES_MAX)? else { return Ok(None) };
+        let record = WitnessRecord::parse(&bytes, log);
+        record.map(Some).map_err(|error| DiskError::Damaged { path, why: error.to_string() })
+    }
+
+    /// Durable: leaves under the log's checkpoint.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_entries(&mut self, entries: &[Vec<u8>], note: &Note) -> Result<(), DiskError> {
+        Ok(self.ledger.append(entries, note)?)
+    }
+
+    /// Durable: what the witness signed last.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_record(&self, record: &WitnessRecord) -> Result<(), DiskError> {
+        Ok(durable_replace(&self.folder.join("witness"), &record.to_bytes())?)
+    }
+
+    /// Durable: the certificate, and beside it the policy it met, so that the folder verifies offline.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_certificate(&mut self, note: &Note, policy: Option<&Policy>) -> Result<(), DiskError> {
+        self.ledger.publish(note)?;
+        if let Some(policy) = policy {
+            self.ledger.publish_policy(policy)?;
+        }
+        Ok(())
+    }
+
+    /// Durable: proof of a fork, under a name of its own.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_evidence(&self, now_ms: u64, text: &str) -> Result<(), DiskError> {
+        Ok(durable_replace(&self.folder.join(format!("evidence/{now_ms}.txt")), text.as_bytes())?)
+    }
+
+    /// Durable: the secret of a job's keys.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_seed(&self, contract: &ContractId, seed: &[u8; 32]) -> Result<(), DiskError> {
+        let folder = self.job(contract);
+        ensure_dir(&folder)?;
+        keep_private(&folder)?;
+        keyfile::create(&folder.join("seed"), seed)?;
+        Ok(())
+    }
+
+    /// Durable: a job's journal.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_journal(&self, contract: &ContractId, journal: &Journal) -> Result<(), DiskError> {
+        let folder = self.job(contract);
+        ensure_dir(&folder)?;
+        Ok(durable_replace(&folder.join("journal.json"), &to_json(journal))?)
+    }
+
+    /// Every job on the disk.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn jobs(&self) -> Result<BTreeMap<ContractId, StoredJob>, DiskError> {
+        let mut jobs = BTreeMap::new();
+        for (name, path) in entries_of(&self.folder.join("jobs"))? {
+            let Ok(Hash32(id)) = name.parse::<Hash32>() else { continue };
+            if !path.join("seed").exists() {
+                continue;
+            }
+            let seed = Zeroizing::new(keyfile::load(&path.join("seed"))?.to_bytes());
+            let journal = read_json(&path.join("journal.json"))?.unwrap_or_default();
+            jobs.insert(id, StoredJob { seed, journal });
+        }
+        Ok(jobs)
+    }
+
+    /// Removes what belongs to a job that is over.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn forget_job(&self, contract: &ContractId) -> Result<(), DiskError> {
+        let path = self.job(contract);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::Io { what: "remove", path, error }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Durable: what people decided about a contract.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_standing(&self, contract: &ContractId, standing: &Standing) -> Result<(), DiskError> {
+        let path = self.folder.join(format!("approvals/{}.json", hex::encode(contract)));
+        Ok(durable_replace(&path, &to_json(standing))?)
+    }
+
+    /// Everything people decided.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn standings(&self) -> Result<BTreeMap<ContractId, Standing>, DiskError> {
+        let mut standings = BTreeMap::new();
+        for (name, path) in entries_of(&self.folder.join("approvals"))? {
+            let Some(Ok(Hash32(id))) = name.strip_suffix(".json").map(str::parse::<Hash32>) else { continue };
+            if let Some(standing) = read_json(&path)? {
+                standings.insert(id, standing);
+            }
+        }
+        Ok(standings)
+    }
+
+    /// Appends to the audit log; on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn append_audit(&mut self, entry: &AuditEntry) -> Result<(), DiskError> {
+        let mut line = to_json(&entry.line(&self.audit_prev));
+        let prev = audit::digest(&line);
+        line.push(b'\n');
+        let path = self.folder.join("audit.ndjson");
+        let written = self.audit.write_all(&line).and_then(|()| self.audit.sync_data());
+        written.map_err(|error| DiskError::Io { what: "write", path, error })?;
+        self.audit_prev = prev;
+        Ok(())
+    }
+
+    /// Shows the status to the command line.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_status(&self, status: &Status) -> Result<(), DiskError> {
+        // Not durable: it says what is now, and a new process writes a new one.
+        let path = self.folder.join("status.json");
+        let temporary = self.folder.join("status.json.tmp");
+        let written = fs::write(&temporary, to_json(status)).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(|error| DiskError::Io { what: "write", path, error })
+    }
+
+    fn job(&self, contract: &ContractId) -> PathBuf {
+        self.folder.join("jobs").join(hex::encode(contract))
+    }
+}
+
+/// JSON of a file, or `None` when there is none.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DiskError> {
+    let Some(bytes) = read(path, FILE_BYTES_MAX)? else { return Ok(None) };
+    let value = serde_json::from_slice(&bytes);
+    value.map(Some).map_err(|error| DiskError::Damaged { path: path.to_owned(), why: error.to_string() })
+}
+
+/// Names and paths in a folder, sorted.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn entries_of(folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
+    let fail = |error| DiskError::Io { what: "read", path: folder.to_owned(), error };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, DiskError> {
+    match path.exists() {
+        true => Ok(Some(leben_contracts::ledger::store::read_at_most(path, bytes_max)?)),
+        false => Ok(None),
+    }
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    // Every type written here is a struct of strings, numbers and lists: it cannot fail.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn keep_private(folder: &Path) -> Result<(), DiskError> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        .map_err(|error| DiskError::Io { what: "protect", path: folder.to_owned(), error })
+}
+
+/// Opens the log at its end. A last line that a crash cut short is taken off: it was never acknowledged.
+fn open_audit(path: &Path) -> Result<(File, [u8; 32]), DiskError> {
+    let fail = |what| move |error| DiskError::Io { what, path: path.to_owned(), error };
+    let text = match path.exists() {
+        true => fs::read(path).map_err(fail("read"))?,
+        false => Vec::new(),
+    };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(fail("open"))?;
+    if whole < text.len() {
+        file.set_len(whole as u64).map_err(fail("mend"))?;
+    }
+    let kept = text.get(..whole).unwrap_or_default();
+    let last = kept.strip_suffix(b"\n").unwrap_or_default();
+    let start = last.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    Ok((file, audit::digest(last.get(start..).unwrap_or_default())))
+}

@@ -1,0 +1,117 @@
+//! The local half: rows to a masked vector, on threads of its own. Nothing here is sent, logged or stored; what leaves this
+//! file is a [`Masked`], uniform to anyone without the pads, or a refusal that names columns and counts.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use leben_contracts::agreement::terms::Input;
+use leben_models::Table;
+use leben_privacy::{Masked, Noise};
+
+use super::config::DeclaredSource;
+use super::sources::{cohort, load};
+use crate::participate::Work;
+use crate::refusal::{Reason, Refusal};
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    path: PathBuf,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+/// Every table once, until its file changes. A job reads the table it started with.
+pub struct Tables {
+    folder: PathBuf,
+    sources: HashMap<String, DeclaredSource>,
+    loaded: Mutex<HashMap<String, (Identity, Arc<Table>)>>,
+}
+
+impl Tables {
+    /// Of these data sets; relative paths start at `folder`.
+    pub fn new(folder: &Path, sources: &[DeclaredSource]) -> Tables {
+        let sources = sources.iter().map(|source| (source.source.name.clone(), source.clone())).collect();
+        Tables { folder: folder.to_owned(), sources, loaded: Mutex::new(HashMap::new()) }
+    }
+
+    /// The whole table of a data set, from memory if its file has not changed. Blocks.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownDataset`], [`Reason::Source`] with file, line and column, never a cell.
+    pub fn get(&self, name: &str) -> Result<Arc<Table>, Refusal> {
+        let unknown = || Refusal::new(Reason::UnknownDataset, format!("worker.toml declares no data set '{name}'"));
+        let source = &self.sources.get(name).ok_or_else(unknown)?.source;
+        let identity = identify(&self.folder.join(&source.path));
+        // Held while reading: two stages that need the same table read it once.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, table)) = loaded.get(name)
+            && *known == identity
+        {
+            return Ok(table.clone());
+        }
+        let table = load(source, &self.folder).map_err(|error| Refusal::new(Reason::Source, error.to_string()))?;
+        let table = Arc::new(table);
+        loaded.insert(name.to_owned(), (identity, table.clone()));
+        Ok(table)
+    }
+}
+
+fn identify(path: &Path) -> Identity {
+    let metadata = fs::metadata(path).ok();
+    Identity {
+        path: path.to_owned(),
+        bytes: metadata.as_ref().map_or(0, fs::Metadata::len),
+        modified: metadata.and_then(|metadata| metadata.modified().ok()),
+    }
+}
+
+/// The rows that the terms name, and never fewer than they allow: checked before anything is computed.
+///
+/// # Errors
+/// [`Reason::CohortQuery`], [`Reason::SmallCohort`].
+pub fn cohort_of(table: &Table, input: &Input) -> Result<Table, Refusal> {
+    let name = &input.dataset;
+    let query = |error: String| Refusal::new(Reason::CohortQuery, format!("cohort of '{name}': {error}"));
+    let cohort = cohort::parse(&input.cohort).map_err(|error| query(error.to_string()))?;
+    let mut keep = cohort.mask(table).map_err(|error| query(error.to_string()))?;
+    let cap = usize::try_from(input.row_cap).unwrap_or(usize::MAX);
+    let mut kept = 0usize;
+    for keep in &mut keep {
+        *keep &= kept < cap;
+        kept += usize::from(*keep);
+    }
+    if (kept as u64) < input.cohort_min.max(1) {
+        // How many there are is itself about patients: only the limit is named.
+        let words = format!("the cohort of '{name}' has fewer rows than the {} that the terms ask for", input.cohort_min);
+        return Err(Refusal::new(Reason::SmallCohort, words));
+    }
+    let cohort = table.filter(&keep).map_err(|finding| query(finding.to_string()))?;
+    // Columns that the terms do not grant are not even in memory when the algorithm runs.
+    let granted = input.columns.iter().map(|column| {
+        let missing = || Refusal::new(Reason::UnknownColumn, format!("'{name}' has no column '{column}'"));
+        let (head, values) = cohort.column(column).ok_or_else(missing)?;
+        Ok((head.clone(), values.to_vec()))
+    });
+    Table::from_columns(granted.collect::<Result<_, _>>()?)
+        .map_err(|finding| Refusal::new(Reason::Source, finding.to_string()))
+}
+
+/// Rows to a masked vector. Blocks; call it on a thread that may.
+///
+/// # Errors
+/// A [`Refusal`]; nothing has left.
+pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
+    let stage = work.plan.stage(work.stage)?;
+    let table = tables.get(stage.input.dataset.as_str())?;
+    let cohort = cohort_of(&table, &stage.input)?;
+    let finding = |finding: leben_models::Finding| Refusal::new(Reason::Finding, finding.to_string());
+    let encoding = |error: leben_privacy::ContributionError| Refusal::new(Reason::Contribution, error.to_string());
+    let contribution = stage.algorithm.local(&work.state, &cohort).map_err(finding)?;
+    let clipped = contribution.clip(&work.layout).map_err(encoding)?;
+    let quantised = clipped.quantise(work.hospitals_max, work.seed).map_err(encoding)?;
+    quantised.noise(Noise::None).mask(work.pads).map_err(encoding)
+}

@@ -1,0 +1,171 @@
+//! `leben-worker`: the agent's command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use leben_worker::io::cli::{self, Decision};
+use leben_worker::io::clock::Clock;
+use leben_worker::io::{Config, Options, check, config};
+
+/// The agent inside a hospital: runs agreed algorithms on local data and returns only a masked contribution.
+#[derive(Parser)]
+#[command(name = "leben-worker", version, about)]
+struct Cli {
+    /// The state folder: configuration, keys, the hospital's copy of the ledger, its audit log.
+    #[arg(long, global = true, default_value = "./leben-worker")]
+    dir: PathBuf,
+    /// Sets this process's clock off by so many seconds.
+    #[arg(long, global = true, hide = true, default_value_t = 0, allow_hyphen_values = true)]
+    clock_offset_s: i64,
+    /// Logs as JSON, one object a line.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Joins a network: makes keys here, enrols their public halves.
+    Join {
+        /// The line that the network's admin sent.
+        invite: String,
+    },
+    /// Says whether network, clock, disk and each data set are fit.
+    Check,
+    /// Runs the agent until it is stopped.
+    Run,
+    /// Says what the agent does.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows the contracts that wait for a decision, as text.
+    Contracts {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Signs a contract.
+    Approve {
+        /// The first digits of its id.
+        contract: String,
+    },
+    /// Refuses a contract.
+    Refuse {
+        /// The first digits of its id.
+        contract: String,
+        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+        #[arg(long, default_value = "refused_by_steward")]
+        code: String,
+    },
+    /// Stops a contract's work within one round.
+    Suspend {
+        /// The first digits of its id.
+        contract: String,
+        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+        #[arg(long, default_value = "suspended_by_steward")]
+        code: String,
+    },
+    /// Lets a suspended contract go on.
+    Resume {
+        /// The first digits of its id.
+        contract: String,
+    },
+    /// Takes this hospital's data out of a contract, for good.
+    Revoke {
+        /// The first digits of its id.
+        contract: String,
+    },
+    /// Shows the audit log and checks that no line is missing.
+    Audit,
+    /// Prints the annotated default configuration.
+    Config,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = tokio::runtime::Runtime::new()
+        .map_err(|error| format!("cannot start: {error}"))
+        .and_then(|runtime| runtime.block_on(act(cli)));
+    match ended {
+        Ok(code) => code,
+        Err(words) => {
+            eprintln!("leben-worker: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(cli: Cli) -> Result<ExitCode, String> {
+    let (dir, clock) = (cli.dir.as_path(), Clock { offset_ms: cli.clock_offset_s.saturating_mul(1000) });
+    let decide = |contract: &str, decision: Decision| cli::decide(dir, contract, decision);
+    let said = match &cli.command {
+        What::Join { invite } => {
+            let index = leben_worker::io::join(invite, dir, clock).await?;
+            let dir = dir.display();
+            format!(
+                "joined: entry {index} of the ledger. Declare data sets in {dir}/{}, then: leben-worker --dir {dir} check, and run",
+                config::FILE
+            )
+        }
+        What::Check => return Ok(print_check(&check::check(dir, clock).await)),
+        What::Run => {
+            start_log(cli.log_json);
+            let config = Config::load(dir).map_err(|error| error.to_string())?;
+            let options = Options { tap: None, clock };
+            leben_worker::io::run(config, options, stopped()).await.map_err(|error| error.to_string())?;
+            "stopped".to_owned()
+        }
+        What::Status { json: true } => to_json(&cli::status(dir)?)?,
+        What::Status { json: false } => cli::status_text(&cli::status(dir)?),
+        What::Contracts { json: true } => to_json(&cli::status(dir)?.contracts)?,
+        What::Contracts { json: false } => cli::contracts_text(&cli::status(dir)?),
+        What::Approve { contract } => decide(contract, Decision::Approve)?,
+        What::Refuse { contract, code } => decide(contract, Decision::Refuse(code.clone()))?,
+        What::Suspend { contract, code } => decide(contract, Decision::Suspend(code.clone()))?,
+        What::Resume { contract } => decide(contract, Decision::Resume)?,
+        What::Revoke { contract } => decide(contract, Decision::Revoke)?,
+        What::Audit => cli::audit_text(dir)?,
+        What::Config => config::TEMPLATE.to_owned(),
+    };
+    println!("{}", said.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_check(lines: &[check::Line]) -> ExitCode {
+    for line in lines {
+        println!("{} {}: {}", if line.ok { "ok  " } else { "FAIL" }, line.what, line.words.trim_end());
+    }
+    match lines.iter().all(|line| line.ok) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, String> {
+    serde_json::to_string(value).map_err(|error| error.to_string())
+}
+
+fn start_log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match json {
+        true => log.json().init(),
+        false => log.init(),
+    }
+}
+
+/// Ctrl-C, or the termination that a service manager sends.
+async fn stopped() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(_) => return drop(tokio::signal::ctrl_c().await),
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

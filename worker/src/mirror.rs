@@ -1,0 +1,387 @@
+//! This hospital's own copy of the ledger, as witness and validator.
+//!
+//! Entries pass two lines. **Validated**: this node recomputed the root from the entries, replayed the state machine and
+//! cosigned. **Certified**: the quorum that the ledger itself names cosigned too; only this is final, and jobs look at
+//! nothing else. A change of the quorum needs the old one and the new one, so a coordinator cannot vote itself a new
+//! quorum. A fork, or an entry that breaks the rules, halts this node's signing until a person has looked.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::entry::{ENTRY_BYTES_MAX, Entry};
+use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
+use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
+use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+use leben_contracts::ledger::witness::{Validator, Witness, WitnessError, WitnessRecord};
+
+use crate::refusal::{Reason, Refusal};
+
+/// Most bytes of entries held while the checkpoint that covers them is awaited: 256 MiB, a first copy of about 200,000 entries.
+pub const BUFFER_BYTES_MAX: usize = 256 << 20;
+/// Roots kept of sizes already certified, so that an order may name a ledger a little older than the newest.
+const ROOTS_KEPT: u64 = 4096;
+
+/// Name of the key that attests consistency alone.
+pub fn witness_name(party: &str) -> String {
+    format!("{party}/witness")
+}
+
+/// Name of the key that the ledger's policy counts.
+pub fn validator_name(party: &str) -> String {
+    party.to_owned()
+}
+
+/// What to do after a checkpoint was found good: store `entries`, then `record`, then send `lines`.
+#[derive(Debug, Clone)]
+pub struct Cosigned {
+    /// Entries the checkpoint covers.
+    pub size: u64,
+    /// Leaves that are new in this copy.
+    pub entries: Vec<Vec<u8>>,
+    /// What the witness must never forget.
+    pub record: WitnessRecord,
+    /// Signed-note signature lines.
+    pub lines: String,
+}
+
+/// Why nothing was signed.
+#[derive(Debug, Clone)]
+pub struct NotCosigned {
+    /// Entries this witness has signed for.
+    pub size: u64,
+    /// Why.
+    pub refusal: Refusal,
+    /// Both checkpoints, if the log signed two histories: proof for anybody.
+    pub evidence: Option<String>,
+}
+
+/// A checkpoint became final: store `note`, then say so.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    /// Entries it covers.
+    pub size: u64,
+    /// The cosigned checkpoint.
+    pub note: Note,
+    /// The quorum that it met, if the ledger names one.
+    pub policy: Option<Policy>,
+}
+
+/// What a published checkpoint meant here.
+#[derive(Debug, Clone)]
+pub enum Published {
+    /// Its entries are not here yet; it is looked at again when they are.
+    Early,
+    /// It, or a later one, is stored durably already: say so again, the answer may have been lost.
+    Known(u64),
+    /// It is final now.
+    New(Box<Certified>),
+}
+
+/// The copy.
+pub struct Mirror {
+    log: VerifierKey,
+    validator: Validator<State>,
+    certified: State,
+    certified_note: Option<Note>,
+    /// Validated, not yet certified.
+    ahead: VecDeque<Entry>,
+    /// The policy at each checkpoint that was validated and is not behind the certified one.
+    policies: BTreeMap<u64, Option<Policy>>,
+    roots: BTreeMap<u64, Hash>,
+    tree: Tree,
+    buffer: Vec<Vec<u8>>,
+    buffer_bytes: usize,
+    early: Option<Note>,
+    halted: Option<Refusal>,
+}
+
+impl Mirror {
+    /// A copy that holds nothing yet. `record` is what the witness signed last, from its disk.
+    ///
+    /// # Errors
+    /// A key or record that is not fit.
+    pub fn new(
+        log: &VerifierKey,
+        party: &str,
+        keys: MirrorKeys,
+        record: Option<WitnessRecord>,
+    ) -> Result<Mirror, WitnessError> {
+        let named = |name: String, key| {
+            NoteSigner::new(&name, KeyType::Cosignature, key).map_err(|_| WitnessError::Key(name))
+        };
+        let signers = vec![named(witness_name(party), keys.witness)?, named(validator_name(party), keys.validator)?];
+        let witness = Witness::new(log.clone(), signers, record)?;
+        let state = State::new(log.name());
+        Ok(Mirror {
+            log: log.clone(),
+            validator: Validator::new(witness, state.clone()),
+            certified: state,
+            certified_note: None,
+            ahead: VecDeque::new(),
+            policies: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            tree: Tree::default(),
+            buffer: Vec::new(),
+            buffer_bytes: 0,
+            early: None,
+            halted: None,
+        })
+    }
+
+    /// Takes up what lies on this hospital's own disk: leaves in order, and the certificate stored last.
+    ///
+    /// # Errors
+    /// The files do not hold what this node once checked.
+    pub fn restore(&mut self, leaves: &[Vec<u8>], certificate: Option<Note>) -> Result<(), Refusal> {
+        let damaged = |why: String| Refusal::new(Reason::Ledger, format!("this hospital's own copy of the ledger: {why}"));
+        self.validator.catch_up(leaves).map_err(|error| damaged(error.to_string()))?;
+        for leaf in leaves {
+            self.take(leaf).map_err(|error| damaged(error.words))?;
+        }
+        let Some(note) = certificate else { return Ok(()) };
+        let checkpoint = self.checkpoint_of(&note)?;
+        if self.roots.get(&checkpoint.size) != Some(&checkpoint.root) {
+            return Err(damaged(format!("its certificate over {} entries does not fit its entries", checkpoint.size)));
+        }
+        self.advance(checkpoint.size)?;
+        self.certified_note = Some(note);
+        Ok(())
+    }
+
+    /// Entries validated: where the coordinator goes on sending.
+    pub fn size(&self) -> u64 {
+        self.validator.next_index()
+    }
+
+    /// Entries certified.
+    pub fn certified_size(&self) -> u64 {
+        self.certified.next_index()
+    }
+
+    /// The final state: the only one that contracts are read from.
+    pub fn certified(&self) -> &State {
+        &self.certified
+    }
+
+    /// The state after everything validated, final or not: good for not asking twice, never for consent.
+    pub fn validated(&self) -> &State {
+        self.validator.state()
+    }
+
+    /// The certificate, if there is one.
+    pub fn certificate(&self) -> Option<&Note> {
+        self.certified_note.as_ref()
+    }
+
+    /// Why this node signs nothing more.
+    pub fn halted(&self) -> Option<&Refusal> {
+        self.halted.as_ref()
+    }
+
+    /// Whether a root is that of a certified part of this copy.
+    pub fn is_certified_root(&self, root: &Hash) -> bool {
+        self.roots.range(..=self.certified_size()).rev().any(|(_, known)| known == root)
+    }
+
+    /// Leaves ahead of the checkpoint that covers them. Nothing is believed yet.
+    ///
+    /// # Errors
+    /// Leaves out of place, too large, or more than is held.
+    pub fn handle_entries(&mut self, first_index: u64, leaves: Vec<Vec<u8>>) -> Result<(), Refusal> {
+        let wrong = |words: String| Err(Refusal::new(Reason::Malformed, words));
+        let next = self.size().saturating_add(self.buffer.len() as u64);
+        // Told again after a cut: what is held already is left out.
+        let known = usize::try_from(next.saturating_sub(first_index)).unwrap_or(usize::MAX);
+        if first_index > next {
+            return wrong(format!("entries from {first_index} on were sent, the next one is {next}"));
+        }
+        for leaf in leaves.into_iter().skip(known) {
+            if leaf.len() > ENTRY_BYTES_MAX {
+                return wrong(format!("an entry of {} bytes; {ENTRY_BYTES_MAX} are allowed", leaf.len()));
+            }
+            self.buffer_bytes = self.buffer_bytes.saturating_add(leaf.len());
+            if self.buffer_bytes > BUFFER_BYTES_MAX {
+                self.clear_buffer();
+                return wrong(format!("more than {BUFFER_BYTES_MAX} bytes of entries came without a checkpoint"));
+            }
+            self.buffer.push(leaf);
+        }
+        Ok(())
+    }
+
+    /// A checkpoint to be cosigned (tlog-witness add-checkpoint), after the entries it covers.
+    ///
+    /// # Errors
+    /// [`NotCosigned`]; nothing was signed.
+    pub fn handle_cosign(&mut self, now_ms: u64, body: &[u8]) -> Result<Cosigned, NotCosigned> {
+        if let Some(halted) = self.halted.clone() {
+            return Err(self.not_cosigned(halted, None));
+        }
+        let answer = match self.validator.handle_add_checkpoint(now_ms, body, &self.buffer) {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.refuse(error)),
+        };
+        let entries = std::mem::take(&mut self.buffer);
+        self.buffer_bytes = 0;
+        for leaf in &entries {
+            if let Err(refusal) = self.take(leaf) {
+                self.halted = Some(refusal.clone());
+                return Err(self.not_cosigned(refusal, None));
+            }
+        }
+        let size = answer.record.checkpoint().size;
+        self.policies.insert(size, self.validator.state().witness_policy());
+        Ok(Cosigned { size, entries, lines: answer.body(), record: answer.record })
+    }
+
+    /// A checkpoint with the quorum's cosignatures.
+    ///
+    /// # Errors
+    /// The log's signature or a quorum is missing, or it contradicts this copy.
+    pub fn handle_publish(&mut self, note: &[u8]) -> Result<Published, Refusal> {
+        let malformed = |error: String| Refusal::new(Reason::Ledger, format!("a published checkpoint: {error}"));
+        let note = Note::parse(note).map_err(|error| malformed(error.to_string()))?;
+        let checkpoint = self.checkpoint_of(&note)?;
+        self.check_root(&checkpoint, &note)?;
+        if checkpoint.size <= self.certified_size() {
+            return Ok(Published::Known(checkpoint.size));
+        }
+        if checkpoint.size > self.size() {
+            self.early = Some(note);
+            return Ok(Published::Early);
+        }
+        self.certify(&checkpoint, note).map(|certified| Published::New(Box::new(certified)))
+    }
+
+    /// A certificate that came before its entries, if it can be looked at now.
+    ///
+    /// # Errors
+    /// As [`Mirror::handle_publish`].
+    pub fn poll_early(&mut self) -> Result<Published, Refusal> {
+        match self.early.take() {
+            Some(note) => self.handle_publish(note.to_string().as_bytes()),
+            None => Ok(Published::Early),
+        }
+    }
+
+    /// The link was lost: what was on its way is sent again.
+    pub fn handle_unlinked(&mut self) {
+        self.clear_buffer();
+        self.early = None;
+    }
+
+    fn certify(&mut self, checkpoint: &Checkpoint, note: Note) -> Result<Certified, Refusal> {
+        let size = checkpoint.size;
+        let unmet = |which: &str, error: String| {
+            Refusal::new(Reason::Ledger, format!("the checkpoint of {size} entries lacks the {which} quorum: {error}"))
+        };
+        let old = self.certified.witness_policy();
+        let new = self.policy_at(size)?;
+        for (which, policy) in [("old", &old), ("new", &new)] {
+            if let Some(policy) = policy {
+                policy.evaluate(&note, UnknownSigners::Ignore).map_err(|error| unmet(which, error.to_string()))?;
+            }
+        }
+        self.advance(size)?;
+        self.certified_note = Some(note.clone());
+        Ok(Certified { size, note, policy: new })
+    }
+
+    fn policy_at(&self, size: u64) -> Result<Option<Policy>, Refusal> {
+        if let Some(policy) = self.policies.get(&size) {
+            return Ok(policy.clone());
+        }
+        // A size this node was not asked to cosign: replay up to it on the side.
+        let mut state = self.certified.clone();
+        for entry in &self.ahead {
+            if state.next_index() == size {
+                break;
+            }
+            state.apply(state.next_index(), entry).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
+        }
+        Ok(state.witness_policy())
+    }
+
+    fn advance(&mut self, size: u64) -> Result<(), Refusal> {
+        while self.certified.next_index() < size {
+            let index = self.certified.next_index();
+            let missing = || Refusal::new(Reason::Ledger, format!("entry {index} is missing in this copy"));
+            let entry = self.ahead.pop_front().ok_or_else(missing)?;
+            self.certified.apply(index, &entry).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
+        }
+        self.policies.retain(|at, _| *at > size);
+        let keep_from = size.saturating_sub(ROOTS_KEPT);
+        self.roots = self.roots.split_off(&keep_from);
+        Ok(())
+    }
+
+    fn take(&mut self, leaf: &[u8]) -> Result<(), Refusal> {
+        let entry = Entry::parse(leaf).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
+        self.tree.append(leaf_hash(leaf));
+        self.roots.insert(self.tree.size(), self.tree.root());
+        self.ahead.push_back(entry);
+        Ok(())
+    }
+
+    fn checkpoint_of(&self, note: &Note) -> Result<Checkpoint, Refusal> {
+        let wrong = |why: String| Refusal::new(Reason::Ledger, format!("a published checkpoint: {why}"));
+        let checkpoint = Checkpoint::of(note).map_err(|error| wrong(error.to_string()))?;
+        if checkpoint.origin != self.log.name() {
+            return Err(wrong(format!("it is of the log '{}', not '{}'", checkpoint.origin, self.log.name())));
+        }
+        note.verify(&self.log).map_err(|error| wrong(error.to_string()))?;
+        Ok(checkpoint)
+    }
+
+    /// The log signed it: if this copy knows that size with another root, it is a fork.
+    fn check_root(&mut self, checkpoint: &Checkpoint, note: &Note) -> Result<(), Refusal> {
+        match self.roots.get(&checkpoint.size) {
+            Some(root) if *root != checkpoint.root => {
+                let words = format!(
+                    "the log has signed another tree of {} entries than the one in this copy: proof of a fork; this node \
+                     signs nothing more until a person has looked. The contradicting checkpoint:\n{note}",
+                    checkpoint.size
+                );
+                let refusal = Refusal::new(Reason::Ledger, words);
+                self.halted = Some(refusal.clone());
+                Err(refusal)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, error: WitnessError) -> NotCosigned {
+        // What the log did not prove to be its own is thrown away; the entries are asked for again.
+        self.clear_buffer();
+        let refusal = match &error {
+            WitnessError::Clock { .. } => Refusal::new(Reason::Clock, error.to_string()),
+            _ => Refusal::new(Reason::Ledger, error.to_string()),
+        };
+        let evidence = match &error {
+            WitnessError::Fork { mine, theirs, .. } => Some(format!("{mine}\n{theirs}")),
+            _ => None,
+        };
+        if matches!(error, WitnessError::Fork { .. } | WitnessError::Illegal { .. }) {
+            self.halted = Some(refusal.clone());
+        }
+        self.not_cosigned(refusal, evidence)
+    }
+
+    fn not_cosigned(&self, refusal: Refusal, evidence: Option<String>) -> NotCosigned {
+        NotCosigned { size: self.validator.witness().size(), refusal, evidence }
+    }
+
+    fn clear_buffer(&mut self) {
+        self.buffer.clear();
+        self.buffer_bytes = 0;
+    }
+}
+
+/// The two keys a hospital cosigns with.
+pub struct MirrorKeys {
+    /// Attests consistency.
+    pub witness: ed25519_dalek::SigningKey,
+    /// Attests that the rules were kept.
+    pub validator: ed25519_dalek::SigningKey,
+}

@@ -1,0 +1,202 @@
+//! The hospital's copy of the ledger believes nothing that it did not check.
+
+mod support;
+
+use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::note::Note;
+use leben_worker::mirror::{Mirror, Published};
+use leben_worker::refusal::Reason;
+use support::*;
+
+/// A copy that has cosigned everything, and certified nothing.
+fn cosigned(net: &Net) -> Mirror {
+    let mut mirror = new_mirror();
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+    mirror
+}
+
+/// The log's own signature over another tree.
+fn signed_by_the_log(size: u64, root: [u8; 32]) -> Note {
+    let mut note = Note::new(Checkpoint::new(ORIGIN, size, root).to_string()).unwrap();
+    note.push(log_signer().sign(note.text(), 0)).unwrap();
+    note
+}
+
+#[test]
+fn entries_become_validated_then_certified_and_what_is_cosigned_meets_the_ledgers_own_policy() {
+    let net = Net::new();
+    let mut mirror = new_mirror();
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    assert_eq!(mirror.size(), 0, "nothing is believed before a checkpoint");
+    let cosigned = mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+    assert_eq!((mirror.size(), mirror.certified_size()), (net.leaves.len() as u64, 0));
+    assert_eq!(cosigned.entries, net.leaves);
+    // This hospital's line and one other's make two of three.
+    let mut text = String::from_utf8(net.certificate(&["h2"])).unwrap();
+    text.push_str(&cosigned.lines);
+    assert!(matches!(mirror.handle_publish(text.as_bytes()), Ok(Published::New(_))));
+    assert_eq!(mirror.certified_size(), net.leaves.len() as u64);
+    // Told again, it says again that it has it.
+    assert!(matches!(mirror.handle_publish(text.as_bytes()), Ok(Published::Known(_))));
+}
+
+#[test]
+fn too_few_or_unknown_cosigners_make_nothing_final() {
+    let net = Net::new();
+    let mut mirror = cosigned(&net);
+    for cosigners in [&[][..], &["h2"], &["h2", "team"]] {
+        let refusal = mirror.handle_publish(&net.certificate(cosigners)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Ledger, "{cosigners:?}");
+        assert_eq!(mirror.certified_size(), 0);
+    }
+    assert!(mirror.halted().is_none(), "a missing cosignature is no fork");
+    assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::New(_))));
+}
+
+#[test]
+fn a_change_of_the_quorum_needs_the_old_one_and_the_new_one() {
+    let mut net = Net::new();
+    let mut mirror = cosigned(&net);
+    mirror.handle_publish(&net.certificate(&["h2", "h3"])).unwrap();
+    let from = mirror.size();
+    // The coordinator votes itself a quorum of its own.
+    net.enrol("x1");
+    net.set_policy(&["x1"], 1);
+    mirror.handle_entries(from, net.leaves[from as usize..].to_vec()).unwrap();
+    mirror.handle_cosign(net.now_ms, &net.cosign_body(from)).unwrap();
+    let refusal = mirror.handle_publish(&net.certificate(&["x1"])).unwrap_err();
+    assert!(refusal.words.contains("old quorum"), "{refusal}");
+    let refusal = mirror.handle_publish(&net.certificate(&["h2", "h3"])).unwrap_err();
+    assert!(refusal.words.contains("new quorum"), "{refusal}");
+    assert_eq!(mirror.certified_size(), from);
+    assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3", "x1"])), Ok(Published::New(_))));
+}
+
+#[test]
+fn altered_left_out_or_added_entries_are_not_signed_and_the_right_ones_still_are() {
+    let net = Net::new();
+    let mut altered = net.leaves.clone();
+    *altered[3].last_mut().unwrap() ^= 1;
+    let left_out = net.leaves[..net.leaves.len() - 1].to_vec();
+    let mut added = net.leaves.clone();
+    added.push(net.leaves[2].clone());
+    for leaves in [altered, left_out, added, vec![]] {
+        let mut mirror = new_mirror();
+        mirror.handle_entries(0, leaves).unwrap();
+        let not = mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap_err();
+        assert_eq!((not.refusal.reason, not.size), (Reason::Ledger, 0));
+        mirror.handle_entries(0, net.leaves.clone()).unwrap();
+        mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+    }
+}
+
+#[test]
+fn a_gap_is_refused_and_an_overlap_is_left_out() {
+    let net = Net::new();
+    let mut mirror = new_mirror();
+    assert_eq!(mirror.handle_entries(1, net.leaves[1..].to_vec()).unwrap_err().reason, Reason::Malformed);
+    mirror.handle_entries(0, net.leaves[..3].to_vec()).unwrap();
+    mirror.handle_entries(1, net.leaves[1..].to_vec()).unwrap();
+    mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+    let huge = vec![vec![0; 40_000]];
+    assert_eq!(mirror.handle_entries(mirror.size(), huge).unwrap_err().reason, Reason::Malformed);
+}
+
+#[test]
+fn a_fork_halts_every_signature_and_leaves_evidence() {
+    let mut net = Net::new();
+    let mut mirror = cosigned(&net);
+    let size = mirror.size();
+    let other = signed_by_the_log(size, [9; 32]);
+    let body = AddCheckpoint::new(size, vec![], other.clone()).unwrap().to_string();
+    let not = mirror.handle_cosign(net.now_ms, body.as_bytes()).unwrap_err();
+    let evidence = not.evidence.unwrap();
+    assert!(evidence.contains(&other.to_string()) && evidence.contains(net.note.as_ref().unwrap().text()));
+    assert!(mirror.halted().is_some());
+    net.enrol("x1");
+    mirror.handle_entries(size, net.leaves[size as usize..].to_vec()).unwrap();
+    assert!(mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).is_err(), "a person has to look first");
+    // The same by way of a published checkpoint.
+    let mut mirror = cosigned(&Net::new());
+    let refusal = mirror.handle_publish(signed_by_the_log(size, [9; 32]).to_string().as_bytes()).unwrap_err();
+    assert!(refusal.words.contains("fork") && mirror.halted().is_some(), "{refusal}");
+}
+
+#[test]
+fn a_smaller_tree_and_a_stranger_to_the_log_are_refused() {
+    let net = Net::new();
+    let mut mirror = cosigned(&net);
+    let small = Net::empty();
+    for old_size in [0, 1] {
+        let not = mirror.handle_cosign(net.now_ms, &small.cosign_body(old_size)).unwrap_err();
+        assert_eq!(not.refusal.reason, Reason::Ledger);
+        assert_eq!(not.size, net.leaves.len() as u64, "the coordinator learns from where to prove");
+    }
+    let mut note = Note::new(Checkpoint::new(ORIGIN, 99, [1; 32]).to_string()).unwrap();
+    let stranger = leben_contracts::ledger::note::NoteSigner::new(
+        ORIGIN,
+        leben_contracts::ledger::note::KeyType::Ed25519,
+        key("stranger", "log"),
+    );
+    note.push(stranger.unwrap().sign(note.text(), 0)).unwrap();
+    assert!(mirror.handle_publish(note.to_string().as_bytes()).is_err());
+    assert!(mirror.handle_publish(b"nonsense").is_err());
+    assert!(mirror.halted().is_none(), "only the log itself can prove a fork");
+}
+
+#[test]
+fn an_entry_that_breaks_the_rules_halts_though_the_log_signed_it() {
+    let mut net = Net::new();
+    let mut mirror = cosigned(&net);
+    let from = mirror.size();
+    // The log sequences the same action a second time: its own state machine would never let it.
+    let twice = net.leaves.last().unwrap().clone();
+    net.leaves.push(twice.clone());
+    let hashes: Vec<_> = net.leaves.iter().map(|leaf| leben_contracts::ledger::merkle::leaf_hash(leaf)).collect();
+    net.note = Some(signed_by_the_log(net.leaves.len() as u64, leben_contracts::ledger::merkle::root_of(&hashes)));
+    mirror.handle_entries(from, vec![twice]).unwrap();
+    let not = mirror.handle_cosign(net.now_ms, &net.cosign_body(from)).unwrap_err();
+    assert!(not.refusal.words.contains("breaks the ledger's rules"), "{}", not.refusal);
+    assert!(mirror.halted().is_some());
+    assert_eq!(mirror.certified_size(), 0);
+}
+
+#[test]
+fn an_entry_from_the_future_is_not_signed_and_passes_later() {
+    let net = Net::new();
+    let mut mirror = new_mirror();
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    let not = mirror.handle_cosign(net.now_ms - HOUR, &net.cosign_body(0)).unwrap_err();
+    assert_eq!(not.refusal.reason, Reason::Clock);
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+}
+
+#[test]
+fn a_restored_copy_stands_where_it_stood_and_notices_a_damaged_disk() {
+    let net = Net::new();
+    let certificate = Note::parse(&net.certificate(&["h2", "h3"])).unwrap();
+    let mut mirror = new_mirror();
+    mirror.restore(&net.leaves, Some(certificate.clone())).unwrap();
+    assert_eq!(mirror.certified_size(), net.leaves.len() as u64);
+    assert_eq!(mirror.certified(), net.state());
+    let other = signed_by_the_log(net.leaves.len() as u64, [1; 32]);
+    assert!(new_mirror().restore(&net.leaves, Some(other)).is_err());
+    let mut damaged = net.leaves.clone();
+    damaged[1].pop();
+    assert!(new_mirror().restore(&damaged, Some(certificate.clone())).is_err());
+    assert!(new_mirror().restore(&net.leaves[..3], Some(certificate)).is_err());
+}
+
+#[test]
+fn a_certificate_ahead_of_its_entries_waits_for_them() {
+    let net = Net::new();
+    let mut mirror = new_mirror();
+    assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::Early)));
+    assert_eq!(mirror.certified_size(), 0);
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+    assert!(matches!(mirror.poll_early(), Ok(Published::New(_))));
+}
