@@ -1,1 +1,77 @@
-fn main(){}
+//! # leben-benches: what it costs, measured
+//!
+//! `cargo run --release -p leben-benches -- NAME [--quick]` runs one comparison and prints one JSON object a line and case,
+//! with the machine and the commit in it. `benches/README.md` says what each key means and how it is measured.
+//!
+//! [`machine`] reads what the operating system knows of a process, [`child`] runs one side of a comparison in a process of its
+//! own, by starting this very program again under a hidden name. The comparisons:
+//!
+//! * [`round`]: whole rounds over QUIC on loopback, protected and plain.
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+mod child;
+mod machine;
+mod round;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde_json::{Map, Value};
+
+/// Whatever went wrong, in words.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Measures Leben; one JSON object a line and case.
+#[derive(Parser)]
+#[command(name = "leben-benches")]
+struct Arguments {
+    #[command(subcommand)]
+    name: Name,
+}
+
+#[derive(Subcommand)]
+enum Name {
+    /// Whole rounds over QUIC on loopback, 3 and 8 hospitals, 10^3 to 10^7 numbers, protected and plain.
+    Round {
+        /// 3 hospitals, 10^3 and 10^6 numbers.
+        #[arg(long)]
+        quick: bool,
+        /// Only the cases whose line holds this text, for example `"params":1000000,"mode":"secure"`.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// One side of a comparison.
+    #[command(flatten)]
+    Side(round::Side),
+}
+
+fn main() -> ExitCode {
+    let ended = match Arguments::parse().name {
+        Name::Round { quick, only } => round::run(quick, &only),
+        Name::Side(side) => side.run(),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leben-benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints one case: its own keys, then the machine's.
+fn print(case: Map<String, Value>) -> Result<(), Failure> {
+    let mut line = case;
+    line.extend(machine::facts());
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &line)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Rounded to six digits behind the point: more would be noise.
+fn seconds(seconds: f64) -> Value {
+    Value::from((seconds * 1e6).round() / 1e6)
+}

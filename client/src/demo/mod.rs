@@ -18,6 +18,7 @@ use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::ledger::store::export;
+use leben_protocol::frame::HospitalState;
 use leben_worker::agent::Command;
 use leben_worker::io::approvals;
 
@@ -120,14 +121,12 @@ async fn play(out: &Path, json: bool) -> Result<Report, Box<dyn Error>> {
     }
 
     heading("3  Rounds: every hospital's numbers are masked, only their sum can be read");
+    network.cut_later();
     let mut slots = Slots::default();
     let mut display = Display::new(false);
     let watched = Session::connect(&network.team).await?;
     let end = watch::watch(&network.team, watched, &mut ledger, id, |event| {
         slots.see(event);
-        if slots.is_time_to_cut(event) {
-            network.cut();
-        }
         if !json {
             display.show(event);
         }
@@ -138,7 +137,6 @@ async fn play(out: &Path, json: bool) -> Result<Report, Box<dyn Error>> {
         network.stop().await;
         return Err(format!("the job ended as {}: {}", end.phase, end.why).into());
     }
-    say(slots.to_text());
 
     heading("4  The result: fetched, opened with the team's key, accepted, paid");
     let fetched = fetch::fetch(&network.team, &session, &mut ledger, id, &out.join("result")).await?;
@@ -186,37 +184,32 @@ async fn wait(
     }
 }
 
-/// What was seen of slots: how many rounds, and which had to be repeated.
+/// What was seen of slots: how many were used, and who was away when.
 #[derive(Debug, Default)]
 pub struct Slots {
-    cut: bool,
-    repeated: Vec<String>,
-    last_words: String,
+    used: u64,
+    cut: Option<(String, String, u32)>,
 }
 
 impl Slots {
     fn see(&mut self, event: &Event) {
         let Event::Running(progress) = event else { return };
-        let words = &progress.message;
-        if *words != self.last_words && (words.contains("lost its link") || words.contains("repeated")) {
-            self.repeated.push(words.clone());
+        self.used = self.used.max(progress.slot);
+        let away = progress.hospitals.iter().find(|hospital| hospital.state == HospitalState::Away);
+        if let (None, Some(away), Some((_, stage))) = (&self.cut, away, &progress.stage) {
+            self.cut = Some((away.party.clone(), stage.clone(), progress.round));
         }
-        self.last_words.clone_from(words);
     }
 
-    /// Once, in the second round of the second stage.
-    fn is_time_to_cut(&mut self, event: &Event) -> bool {
-        let Event::Running(progress) = event else { return false };
-        let stage = progress.stage.as_ref().map_or(0, |(id, _)| *id);
-        let now = !self.cut && stage == 2 && progress.round >= 2;
-        self.cut |= now;
-        now
-    }
-
-    fn to_text(&self) -> String {
-        match self.repeated.is_empty() {
-            true => "no hospital was away".into(),
-            false => self.repeated.join("; "),
+    /// In words, given the rounds that the result counts.
+    fn to_text(&self, rounds: u32) -> String {
+        match &self.cut {
+            None => "no hospital was away".into(),
+            Some((hospital, stage, round)) => format!(
+                "{hospital} was cut off in the middle of round {round} of '{stage}' and came back; its slot was abandoned, \
+                 nothing of it was opened, and the round was repeated with all four ({} slots for {rounds} rounds)",
+                self.used
+            ),
         }
     }
 }

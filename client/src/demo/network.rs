@@ -23,9 +23,11 @@ use crate::io::now_ms;
 /// How long a hospital may be away before its seat counts as lost: short, so that the demo's cut is felt.
 const AWAY_MS_MAX: u64 = 1_000;
 /// How long the cut lasts: longer than that.
-pub const CUT: Duration = Duration::from_millis(2_500);
+const CUT: Duration = Duration::from_millis(2_500);
 /// The hospital that is cut off.
-pub const CUT_HOSPITAL: usize = 2;
+const CUT_HOSPITAL: usize = 2;
+/// Before the first chunk of which of its uploads: two rounds standardise, this is the third round of the fit.
+const CUT_UPLOAD: u64 = 5;
 /// Credits the AI team starts with.
 const CREDITS: u64 = 5_000;
 
@@ -93,10 +95,10 @@ impl Network {
         self.dir.join("ledger")
     }
 
-    /// Cuts one hospital off in the middle of its next upload; it comes back by itself.
-    pub fn cut(&self) {
+    /// Lets one hospital be cut off in the middle of a later upload; it comes back by itself.
+    pub fn cut_later(&self) {
         if let Some(hospital) = self.hospitals.get(CUT_HOSPITAL) {
-            hospital.agent.cut_in_next_upload(CUT);
+            hospital.agent.cut_in_upload(CUT_UPLOAD, CUT);
         }
     }
 

@@ -49,10 +49,13 @@ impl Report {
         let (Some(fit), Some(evaluate), Some(pooled_fit)) = (stage(1), stage(2), pooled.get(1)) else {
             return Err("the result has not three stages".into());
         };
+        let rounds = bundle.stages.iter().map(|stage| stage.rounds).sum();
+        // The means and deviations are in the folder; what people look for first is the model and how good it is.
+        let shown = Bundle { stages: bundle.stages.iter().skip(1).cloned().collect(), ..bundle.clone() };
         let payments = contract.settled.iter().flat_map(|settled| &settled.postings);
         Ok(Report {
             out: out.to_owned(),
-            rounds: bundle.stages.iter().map(|stage| stage.rounds).sum(),
+            rounds,
             auc: evaluate.figures.get("auc").copied().unwrap_or(f64::NAN),
             max_rel_diff: max_rel_diff(fit, &pooled_fit.outcome),
             cosignatures: verified.as_ref().map_or(0, |good| good.cosigners.len()),
@@ -60,9 +63,9 @@ impl Report {
             bytes_up: bytes.0,
             bytes_down: bytes.1,
             seconds: elapsed.as_secs_f64(),
-            summary: summary(bundle),
+            summary: summary(&shown),
             payments: payments.map(|posting| (posting.party.to_string(), posting.credits)).collect(),
-            cut: slots.to_text(),
+            cut: slots.to_text(rounds),
         })
     }
 

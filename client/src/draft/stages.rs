@@ -3,7 +3,7 @@
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::terms::{Algorithm, Param, Stage};
-use leben_models::{AlgorithmSpec, registry};
+use leben_models::{AlgorithmSpec, SpecError, registry};
 
 use super::{Drafting, check};
 use crate::job::At;
@@ -60,26 +60,23 @@ impl Drafting<'_> {
         registry::all().iter().filter(|entry| entry.name == name).map(|entry| entry.version).max()
     }
 
-    /// The stage's parameters, and those of `[model]` that it does not set. `family` goes to the algorithms that know it.
+    /// The stage's parameters, and those of `[model]` that it does not set and that its algorithm knows.
     fn spec(&self, stage: &crate::job::Stage, name: &str, version: u32) -> AlgorithmSpec {
         let params = stage.params.iter().map(|(key, at)| (key.clone(), to_model(&at.value))).collect();
         let mut spec = AlgorithmSpec { name: name.to_owned(), version, params };
         let model = &self.job.model;
-        if !model.features.is_empty() && !spec.params.contains_key("features") {
-            let features: Vec<String> = model.features.iter().map(|feature| feature.value.to_text()).collect();
-            spec = spec.with("features", features.join(",").as_str());
-        }
-        if let Some(outcome) = &model.outcome
-            && !spec.params.contains_key("outcome")
-        {
-            spec = spec.with("outcome", outcome.value.as_str());
-        }
-        if let Some(family) = &model.family
-            && !spec.params.contains_key("family")
-        {
-            let with = spec.clone().with("family", family.value.as_str());
-            let unknown = matches!(&registry::build(&with), Err(leben_models::SpecError::Surplus { param, .. }) if param == "family");
-            return if unknown { spec } else { with };
+        let features: Vec<String> = model.features.iter().map(|feature| feature.value.to_text()).collect();
+        let shared = [
+            ("features", (!features.is_empty()).then(|| features.join(","))),
+            ("outcome", model.outcome.as_ref().map(|at| at.value.clone())),
+            ("family", model.family.as_ref().map(|at| at.value.clone())),
+        ];
+        for (key, value) in shared {
+            let Some(value) = value.filter(|_| !spec.params.contains_key(key)) else { continue };
+            let with = spec.clone().with(key, value.as_str());
+            if !matches!(&registry::build(&with), Err(SpecError::Surplus { param, .. }) if param == key) {
+                spec = with;
+            }
         }
         spec
     }

@@ -183,6 +183,8 @@ pub fn line(event: &Event) -> String {
         Event::Signing(signing) => signing.to_text(),
         Event::Funded(index) => format!("the price is in escrow (entry {index})"),
         Event::Waiting { why } => format!("waiting for the coordinator: {why}"),
+        // How it ended is said by the ledger, right after.
+        Event::Running(progress) if progress.ended => String::new(),
         Event::Running(progress) => {
             let away = |state| progress.hospitals.iter().filter(move |one| one.state == state);
             let trouble = away(HospitalState::Away).chain(away(HospitalState::Refused));
@@ -190,6 +192,9 @@ pub fn line(event: &Event) -> String {
                 trouble.map(|one| format!("{} {}", clean(&one.party), state_word(one.state))).collect();
             let trouble = if trouble.is_empty() { String::new() } else { format!(" [{}]", trouble.join(", ")) };
             let loss = progress.trace.last().map(|loss| format!(", loss {}", number(Some(*loss)))).unwrap_or_default();
+            if progress.stage.is_none() {
+                return format!("{}: {}", clean(&progress.phase), clean(&progress.message));
+            }
             format!("{}: {}, round {}{loss}{trouble}", clean(&progress.phase), stage_name(progress), progress.round)
         }
     }

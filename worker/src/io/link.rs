@@ -39,8 +39,8 @@ pub struct Shared {
     pub reconnects: AtomicU64,
     /// Drop the connection and stay away this long; tests and the demo.
     pub cut: mpsc::Sender<Duration>,
-    /// Milliseconds for which the next upload cuts the link before its first chunk; 0: not.
-    pub cut_in_upload_ms: AtomicU64,
+    /// Which upload from now cuts the link before its first chunk (0: none), and for how many milliseconds.
+    pub cut_in_upload: (AtomicU64, AtomicU64),
 }
 
 impl Shared {
@@ -49,6 +49,13 @@ impl Shared {
         let live = self.connection.borrow().as_ref().map(Connection::stats).unwrap_or_default();
         let sent = self.sent_bytes.load(Ordering::Relaxed).saturating_add(live.sent_bytes);
         (sent, self.received_bytes.load(Ordering::Relaxed).saturating_add(live.received_bytes))
+    }
+
+    /// For how long this upload, which is about to send its first chunk, has to cut the link.
+    pub fn cut_now(&self) -> Option<Duration> {
+        let (uploads, away_ms) = &self.cut_in_upload;
+        let left = uploads.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        (left == Ok(1)).then(|| Duration::from_millis(away_ms.load(Ordering::Acquire)))
     }
 
     /// Waits for a live connection.

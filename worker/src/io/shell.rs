@@ -86,10 +86,12 @@ impl Handle {
         let _ = self.shared.cut.send(away).await;
     }
 
-    /// Drops the link in the middle of the next upload, before its first chunk, and stays away this long.
-    pub fn cut_in_next_upload(&self, away: Duration) {
-        let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.shared.cut_in_upload_ms.store(away_ms, Ordering::Release);
+    /// Drops the link in the middle of the `nth` upload from now (1: the next), before its first chunk, and stays away
+    /// this long.
+    pub fn cut_in_upload(&self, nth: u64, away: Duration) {
+        let (uploads, away_ms) = &self.shared.cut_in_upload;
+        away_ms.store(u64::try_from(away.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+        uploads.store(nth, Ordering::Release);
     }
 
     /// Hears of every change of the status; `None` until the first.
@@ -233,7 +235,7 @@ impl Shell {
             received_bytes: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             cut,
-            cut_in_upload_ms: AtomicU64::new(0),
+            cut_in_upload: (AtomicU64::new(0), AtomicU64::new(0)),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build();
         let (events_in, events) = mpsc::channel(256);

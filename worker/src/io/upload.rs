@@ -1,7 +1,6 @@
 //! A masked vector on its way: chunk by chunk, from where the coordinator has stored it, over as many links as it takes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use leben_privacy::merkle::{ChunkRoot, leaf_hash};
@@ -75,9 +74,8 @@ async fn attempt(
         UploadReply::Stored => return Ok(Ended::Stored),
         UploadReply::Rejected(reject) => return Err(LinkError::Refused(reject)),
     };
-    let cut_ms = shared.cut_in_upload_ms.swap(0, Ordering::AcqRel);
-    if cut_ms > 0 {
-        let _ = shared.cut.send(Duration::from_millis(cut_ms)).await;
+    if let Some(away) = shared.cut_now() {
+        let _ = shared.cut.send(away).await;
         return Err(link.closed().await);
     }
     let masked = &upload.masked;

@@ -233,11 +233,20 @@ impl Net {
             net.enrol(name);
         }
         net.set_policy(&HOSPITALS, 2);
-        for name in ["h2", "h3"] {
-            let offer = declared(false).iter().next().unwrap().offer().unwrap();
-            net.act(name, None, offer.into(), &[name]).unwrap();
-        }
+        net.offer_data("h2");
+        net.offer_data("h3");
+        net.offer_algorithm("1", Hash32(registry::digest("standardise", 1).unwrap()));
         net
+    }
+
+    pub fn offer_data(&mut self, name: &str) {
+        let offer = declared(false).iter().next().unwrap().offer().unwrap();
+        self.act(name, None, offer.into(), &[name]).unwrap();
+    }
+
+    pub fn offer_algorithm(&mut self, version: &str, digest: Hash32) {
+        let offer = AlgorithmOffer { name: code("standardise"), version: code(version), digest, trains_model: false };
+        self.act("coord", None, offer.into(), &["coord"]).unwrap();
     }
 
     pub fn enrol(&mut self, name: &str) {

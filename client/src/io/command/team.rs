@@ -196,6 +196,7 @@ pub(super) async fn fetch(root: &Path, name: &str, out: Option<&Path>, as_json: 
             .map(|index| format!("; it is accepted (entry {index}).\n"))
             .unwrap_or_else(|| ".\n".into()),
     );
-    print(&format!("Next: leben verify {}\n", dir.display()));
+    let policy = home.ledger_dir().join("policy");
+    print(&format!("Next: leben verify {} --policy {}\n", dir.display(), policy.display()));
     Ok(ExitCode::SUCCESS)
 }
