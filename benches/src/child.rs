@@ -96,10 +96,10 @@ pub fn lines() -> mpsc::UnboundedReceiver<String> {
     let (into, lines) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
-            match line {
-                Ok(line) if into.send(line).is_ok() => {}
-                _ => return,
+            if line.is_ok_and(|line| into.send(line).is_ok()) {
+                continue;
             }
+            return;
         }
     });
     lines

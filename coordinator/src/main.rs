@@ -53,6 +53,15 @@ enum Command {
     },
 }
 
+/// `println!` that does not panic when whoever reads has gone (`| head`).
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        // Nobody reads: there is nobody to tell.
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -69,16 +78,16 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
     match &arguments.command {
         Command::Init { origin, party, admin } => {
             setup::init(dir, &Config::new(origin, party), &Config::template(origin, party), admin)?;
-            println!("made the network '{origin}' in {}", dir.display());
-            println!("settings: {}", dir.join("coordinator.toml").display());
-            println!("next: leben-coordinator --dir {} serve", dir.display());
+            say!("made the network '{origin}' in {}", dir.display());
+            say!("settings: {}", dir.join("coordinator.toml").display());
+            say!("next: leben-coordinator --dir {} serve", dir.display());
             Ok(())
         }
         Command::Serve => serve(dir),
         Command::Invite { party, kind, credits, hours } => {
             let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
             let invited = Invited { party: party.clone(), kind: kind.clone(), credits: *credits, expires_ms };
-            println!("{}", setup::invite(dir, &invited, None)?.to_text());
+            say!("{}", setup::invite(dir, &invited, None)?.to_text());
             Ok(())
         }
     }
@@ -90,9 +99,9 @@ async fn serve(dir: &Path) -> Result<(), Fatal> {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let mut running = start(dir, None).await?;
-    println!("listening on {} (stop with Ctrl-C)", running.address);
+    say!("listening on {} (stop with Ctrl-C)", running.address);
     if let Some(http) = running.http {
-        println!("metrics on http://{http}/metrics, the ledger on http://{http}/ledger/checkpoint");
+        say!("metrics on http://{http}/metrics, the ledger on http://{http}/ledger/checkpoint");
     }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
@@ -101,6 +110,6 @@ async fn serve(dir: &Path) -> Result<(), Fatal> {
         _ = terminate.recv() => {}
     }
     running.stop().await;
-    println!("stopped");
+    say!("stopped");
     Ok(())
 }

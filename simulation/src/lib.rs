@@ -16,7 +16,7 @@
 //! 4. [`hospital`], [`coordinator`]: the two shells, reduced to what they do
 //! 5. [`truth`]: what only an onlooker knows: every contribution in the clear, and so what each sum has to be
 //! 6. [`world`]: all of it together, with a [`schedule`] of faults
-//! 7. [`network`]: the same with the whole ledger: proposed, signed, armed, run, delivered and settled
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -93,7 +93,8 @@ mod tests {
             text.push('\n');
         }
         assert_eq!(verify(&text).unwrap().len(), 4);
-        let without: String = text.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, l)| format!("{l}\n")).collect();
+        let without: String =
+            text.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, l)| format!("{l}\n")).collect();
         assert_eq!(verify(&without).unwrap_err().0, 2);
         assert_eq!(verify(&text.replacen("\"at_ms\":1", "\"at_ms\":9", 1)).unwrap_err().0, 3);
     }

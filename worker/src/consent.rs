@@ -112,9 +112,8 @@ pub struct Desk<'a> {
 impl Draft {
     /// A stage that was signed and reads this hospital's data.
     pub fn stage(&self, id: u32) -> Result<&StagePlan, Refusal> {
-        let missing = || {
-            Refusal::new(Reason::UnknownStage, format!("stage {id} is not one that reads this hospital's data"))
-        };
+        let missing =
+            || Refusal::new(Reason::UnknownStage, format!("stage {id} is not one that reads this hospital's data"));
         self.stages.iter().find(|stage| stage.id == id).ok_or_else(missing)
     }
 }
@@ -129,7 +128,8 @@ impl Plan {
         let stage = self.stage(opening.round_id.stage)?;
         let round = opening.round_id.round;
         if round < 1 || round > stage.rounds_max {
-            let words = format!("round {round} of stage '{}'; rounds 1 to {} were signed", stage.name, stage.rounds_max);
+            let words =
+                format!("round {round} of stage '{}'; rounds 1 to {} were signed", stage.name, stage.rounds_max);
             return Err(Refusal::new(Reason::Rounds, words));
         }
         if usize::from(opening.hospitals_max) != self.directory.members.len() {
@@ -141,7 +141,8 @@ impl Plan {
             return wrong("a hospital is in the cohort twice, or is not in the frozen directory".into());
         }
         if seats.len() < usize::from(self.hospitals_min) {
-            let words = format!("{} hospitals are in the cohort, the terms ask for {}", seats.len(), self.hospitals_min);
+            let words =
+                format!("{} hospitals are in the cohort, the terms ask for {}", seats.len(), self.hospitals_min);
             return Err(Refusal::new(Reason::FewHospitals, words));
         }
         Ok(())
@@ -175,12 +176,7 @@ pub fn review(contract: &Contract, desk: &Desk<'_>) -> Result<Draft, Refusal> {
 }
 
 /// Is the contract executable, signed by everybody, and approved here word for word?
-pub fn ready(
-    state: &State,
-    id: &ContractId,
-    desk: &Desk<'_>,
-    approval: Option<&Approval>,
-) -> Result<Draft, Refusal> {
+pub fn ready(state: &State, id: &ContractId, desk: &Desk<'_>, approval: Option<&Approval>) -> Result<Draft, Refusal> {
     let unknown = || {
         let words = "this hospital's certified copy of the ledger has no such contract; it may not be final yet";
         Refusal::new(Reason::UnknownContract, words)
@@ -329,8 +325,10 @@ fn check_directory(contract: &Contract, directory: &Directory) -> Result<(), Ref
     directory.verify().map_err(|error| wrong(error.to_string()))?;
     let owners = contract.active_owners();
     for member in &directory.members {
-        let keys = owners.iter().find(|owner| owner.as_str() == member.hospital).and_then(|o| contract.key_records.get(o));
-        let same = keys.is_some_and(|k| k.verify.to_bytes() == member.keys.verify && k.channel.0 == member.keys.channel);
+        let keys =
+            owners.iter().find(|owner| owner.as_str() == member.hospital).and_then(|o| contract.key_records.get(o));
+        let same =
+            keys.is_some_and(|k| k.verify.to_bytes() == member.keys.verify && k.channel.0 == member.keys.channel);
         if !same {
             return Err(wrong(format!("{} is in the directory with keys it did not sign", member.hospital)));
         }

@@ -138,6 +138,9 @@ impl Declared {
 
 impl fmt::Debug for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Declared").field("datasets", &self.datasets).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Declared")
+            .field("datasets", &self.datasets)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }

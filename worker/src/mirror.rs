@@ -107,9 +107,8 @@ impl Mirror {
         keys: MirrorKeys,
         record: Option<WitnessRecord>,
     ) -> Result<Mirror, WitnessError> {
-        let named = |name: String, key| {
-            NoteSigner::new(&name, KeyType::Cosignature, key).map_err(|_| WitnessError::Key(name))
-        };
+        let named =
+            |name: String, key| NoteSigner::new(&name, KeyType::Cosignature, key).map_err(|_| WitnessError::Key(name));
         let signers = vec![named(witness_name(party), keys.witness)?, named(validator_name(party), keys.validator)?];
         let witness = Witness::new(log.clone(), signers, record)?;
         let state = State::new(log.name());
@@ -134,7 +133,8 @@ impl Mirror {
     /// # Errors
     /// The files do not hold what this node once checked.
     pub fn restore(&mut self, leaves: &[Vec<u8>], certificate: Option<Note>) -> Result<(), Refusal> {
-        let damaged = |why: String| Refusal::new(Reason::Ledger, format!("this hospital's own copy of the ledger: {why}"));
+        let damaged =
+            |why: String| Refusal::new(Reason::Ledger, format!("this hospital's own copy of the ledger: {why}"));
         self.validator.catch_up(leaves).map_err(|error| damaged(error.to_string()))?;
         for leaf in leaves {
             self.take(leaf).map_err(|error| damaged(error.words))?;

@@ -5,12 +5,12 @@
 
 use std::collections::VecDeque;
 
+use crate::consent::{Admitted, Plan};
+use crate::refusal::{Reason, Refusal};
 use leben_models::State;
 use leben_privacy::secure_sum::{Journal, Opening, Participant, SealedShare, SlotKey};
 use leben_privacy::{Layout, Pads};
 use leben_protocol::frame::{ContractId, JobOrder, JobReport, UploadTrailer};
-use crate::consent::{Admitted, Plan};
-use crate::refusal::{Reason, Refusal};
 
 /// What the shell has to do for a job, in this order.
 #[derive(Debug)]
@@ -232,7 +232,9 @@ impl Participation {
 fn refused(error: leben_privacy::secure_sum::Reject) -> Refusal {
     use leben_privacy::secure_sum::Reject;
     let reason = match &error {
-        Reject::NotMyKey { .. } | Reject::WrongSlot { .. } | Reject::StaleSlot { .. } | Reject::Phase(_) => Reason::Slot,
+        Reject::NotMyKey { .. } | Reject::WrongSlot { .. } | Reject::StaleSlot { .. } | Reject::Phase(_) => {
+            Reason::Slot
+        }
         _ => Reason::SecureSum,
     };
     Refusal::new(reason, error.to_string())

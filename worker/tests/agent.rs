@@ -1,4 +1,5 @@
 //! The whole agent, without io: what it signs, publishes, remembers and refuses, and in which order.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
 
 mod support;
 
@@ -8,8 +9,7 @@ use leben_contracts::agreement::body::{Body, Kind};
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::note::Note;
-use leben_models::{AlgorithmSpec, registry};
-use leben_privacy::secure_sum::{Directory, JobKeys, Member, MemberKeys, Opening, Participant, RoundId, SlotKey};
+use leben_privacy::secure_sum::JobKeys;
 use leben_protocol::frame::{JobOrder, JobReport, Order, Report};
 use leben_protocol::reject::RejectCode;
 use leben_worker::agent::{Action, Agent, Command, Setup, StoredJob, Wish};
@@ -19,7 +19,10 @@ use support::*;
 /// Kinds that an agent wants appended.
 fn kinds(actions: &[Action]) -> Vec<String> {
     let kind = |envelope: &Vec<u8>| Envelope::parse(envelope).unwrap().action().kind.clone();
-    actions.iter().filter_map(|a| if let Action::Append { envelope, .. } = a { Some(kind(envelope)) } else { None }).collect()
+    actions
+        .iter()
+        .filter_map(|a| if let Action::Append { envelope, .. } = a { Some(kind(envelope)) } else { None })
+        .collect()
 }
 
 fn at(actions: &[Action], what: impl Fn(&Action) -> bool) -> usize {
@@ -77,7 +80,9 @@ fn an_answer_that_got_lost_leads_to_the_same_envelope_again() {
     let terms_hash = net.contract(&contract).terms_hash;
     agent.handle_command(net.now_ms, Command::Approve { contract, terms_hash });
     let append = |actions: Vec<Action>| {
-        let append = actions.into_iter().find_map(|a| if let Action::Append { key, envelope } = a { Some((key, envelope)) } else { None });
+        let append = actions
+            .into_iter()
+            .find_map(|a| if let Action::Append { key, envelope } = a { Some((key, envelope)) } else { None });
         append.expect("an append")
     };
     let (key, envelope) = append(drain(&mut agent));
@@ -123,79 +128,6 @@ fn a_refusal_goes_to_the_ledger_and_unreviewable_terms_are_never_signed() {
     assert!(status.contracts[0].obstacle.as_deref().unwrap().contains("algorithm_digest"));
 }
 
-/// What the coordinator and the other hospitals do in a slot.
-struct Others {
-    participants: Vec<Participant>,
-    keys: Vec<SlotKey>,
-    directory: Directory,
-}
-
-impl Others {
-    fn new(net: &Net, contract: &leben_contracts::agreement::hash::ContractId, slot: u64) -> Others {
-        let frozen = net.contract(contract).directory.as_ref().unwrap();
-        let member = |m: &leben_contracts::agreement::body::Member| Member {
-            index: m.index,
-            hospital: m.party.to_string(),
-            keys: MemberKeys { verify: m.verify.to_bytes(), channel: m.channel.0 },
-        };
-        let members = frozen.members.iter().map(member).collect();
-        let directory = Directory { job: contract.0, members, threshold: frozen.threshold };
-        let join = |(index, name): (u16, &str)| {
-            let keys = JobKeys::from_seed(hash(&format!("{name}/job")).0);
-            Participant::new(keys, index, directory.clone(), 3, Default::default()).unwrap()
-        };
-        let mut participants: Vec<Participant> = [(2, "h2"), (3, "h3")].into_iter().map(join).collect();
-        let keys = participants.iter_mut().map(|p| p.advertise(slot, [p.index() as u8; 32])).collect();
-        Others { participants, keys, directory }
-    }
-
-    /// Takes the agent through its key and its shares, and makes the order that opens the slot.
-    fn open(&mut self, net: &Net, agent: &mut Agent, contract: [u8; 32], slot: u64) -> (Order, Vec<u8>) {
-        let job = |order| Order::Job { contract, order };
-        agent.handle_order(net.now_ms, job(JobOrder::Advertise { slot }));
-        let actions = drain(agent);
-        let mine = reports(&actions).iter().find_map(|report| match report {
-            Report::Job { report: JobReport::Advertised(key), .. } => Some(key.clone()),
-            _ => None,
-        });
-        let mut keys = vec![mine.unwrap_or_else(|| panic!("no key in {actions:#?}"))];
-        keys.extend(self.keys.clone());
-        agent.handle_order(net.now_ms, job(JobOrder::Keys { slot, keys: keys.clone() }));
-        let actions = drain(agent);
-        let mut sealed: Vec<_> = reports(&actions)
-            .iter()
-            .find_map(|report| match report {
-                Report::Job { report: JobReport::Shares { sealed, .. }, .. } => Some(sealed.clone()),
-                _ => None,
-            })
-            .unwrap();
-        for participant in &mut self.participants {
-            sealed.extend(participant.share(slot, &keys, [5; 32]).unwrap());
-        }
-        let spec = AlgorithmSpec::new("standardise", [("features", "age,sex"), ("outcome", "target")]);
-        let algorithm = registry::build(&spec).unwrap();
-        let state = algorithm.start(None).unwrap();
-        let layout = algorithm.layout(&state, 3).unwrap();
-        let root = leben_contracts::ledger::checkpoint::Checkpoint::of(net.note.as_ref().unwrap()).unwrap().root;
-        let opening = Opening {
-            job: self.directory.job,
-            epoch: 1,
-            slot,
-            round_id: RoundId { stage: 1, round: 1 },
-            contract,
-            model_digest: state.digest(),
-            cohort: keys,
-            layout_digest: layout.digest(),
-            hospitals_max: 3,
-            checkpoint: root,
-        };
-        let sealed = sealed.into_iter().filter(|share| share.to == 1).collect();
-        let bytes = state.to_bytes();
-        let order = JobOrder::Open { opening: Box::new(opening), sealed, state_bytes: bytes.len() as u64 };
-        (job(order), bytes)
-    }
-}
-
 #[test]
 fn a_slot_runs_and_its_journal_is_stored_before_the_work_begins() {
     let (net, mut agent, contract, _) = frozen();
@@ -206,14 +138,17 @@ fn a_slot_runs_and_its_journal_is_stored_before_the_work_begins() {
     agent.handle_state(net.now_ms, &contract.0, &state);
     let actions = drain(&mut agent);
     let journal = at(&actions, |a| matches!(a, Action::StoreJournal { journal, .. } if journal.last_slot == 1));
-    let working = at(&actions, |a| matches!(a, Action::Report(Report::Job { report: JobReport::Working { slot: 1 }, .. })));
+    let working =
+        at(&actions, |a| matches!(a, Action::Report(Report::Job { report: JobReport::Working { slot: 1 }, .. })));
     let work = at(&actions, |a| matches!(a, Action::Work(_)));
     assert!(journal < working && journal < work, "a crash after this must never open the slot again");
     agent.handle_order(net.now_ms, open);
     assert!(drain(&mut agent).is_empty(), "told again after a cut: the upload goes on by itself");
     agent.handle_streamed(net.now_ms, &contract.0, 1, [8; 32]);
     let actions = drain(&mut agent);
-    let Action::Trailer { trailer, .. } = &actions[at(&actions, |a| matches!(a, Action::Trailer { .. }))] else { unreachable!() };
+    let Action::Trailer { trailer, .. } = &actions[at(&actions, |a| matches!(a, Action::Trailer { .. }))] else {
+        unreachable!()
+    };
     assert_eq!((trailer.upload.root, trailer.next.as_ref().unwrap().slot), ([8; 32], 2));
 }
 
@@ -224,8 +159,11 @@ fn after_a_restart_the_same_slot_is_refused_for_now_and_the_next_one_is_joined()
     agent.handle_order(net.now_ms, open.clone());
     agent.handle_state(net.now_ms, &contract.0, &state);
     let stored = drain(&mut agent);
-    let journal = stored.into_iter().find_map(|a| if let Action::StoreJournal { journal, .. } = a { Some(journal) } else { None });
-    let seed = actions.into_iter().find_map(|a| if let Action::StoreJobSeed { seed, .. } = a { Some(seed) } else { None });
+    let journal = stored
+        .into_iter()
+        .find_map(|a| if let Action::StoreJournal { journal, .. } = a { Some(journal) } else { None });
+    let seed =
+        actions.into_iter().find_map(|a| if let Action::StoreJobSeed { seed, .. } = a { Some(seed) } else { None });
     let standing = leben_worker::agent::Standing {
         approved: Some(net.contract(&contract).terms_hash),
         policy: Some(net.contract(&contract).accepts[&id("h1")].policy_hash),
@@ -341,7 +279,9 @@ fn a_wish_survives_a_restart() {
     let (net, mut agent, contract, _) = frozen();
     agent.handle_command(net.now_ms, Command::Revoke { contract });
     let actions = drain(&mut agent);
-    let stored = actions.into_iter().find_map(|a| if let Action::StoreStanding { standing, .. } = a { Some(standing) } else { None });
+    let stored = actions
+        .into_iter()
+        .find_map(|a| if let Action::StoreStanding { standing, .. } = a { Some(standing) } else { None });
     let standing = stored.unwrap();
     assert_eq!((standing.revoked, &standing.wish), (true, &Some(Wish::Revoke)));
     let text = serde_json::to_string(&standing).unwrap();
@@ -398,7 +338,8 @@ fn what_cannot_be_computed_ends_the_hospitals_part_with_its_code() {
     agent.handle_order(net.now_ms, open);
     agent.handle_state(net.now_ms, &contract.0, &state);
     drain(&mut agent);
-    let refusal = Refusal::new(Reason::SmallCohort, "the cohort of 'heart' has fewer rows than the 10 that the terms ask for");
+    let refusal =
+        Refusal::new(Reason::SmallCohort, "the cohort of 'heart' has fewer rows than the 10 that the terms ask for");
     agent.handle_unworkable(net.now_ms, &contract.0, 1, &refusal);
     let actions = drain(&mut agent);
     let refused = refusals(&actions);

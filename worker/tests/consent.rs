@@ -1,4 +1,5 @@
 //! Default deny: each wrong thing is refused by its own code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
 
 mod support;
 
@@ -44,9 +45,11 @@ fn terms_as_declared_pass() {
     assert_eq!((draft.hospitals_min, draft.recipient.as_str()), (3, "team"));
 }
 
+type Change = Box<dyn FnOnce(&mut Terms)>;
+
 #[test]
 fn each_wrong_term_has_its_own_code() {
-    let cases: Vec<(Reason, Box<dyn FnOnce(&mut Terms)>)> = vec![
+    let cases: Vec<(Reason, Change)> = vec![
         (Reason::NotOwner, Box::new(|t| t.inputs.retain(|input| input.owner != id("h1")))),
         (Reason::SecureSumOff, Box::new(|t| t.privacy.secure_sum = false)),
         (Reason::Mechanism, Box::new(|t| t.privacy.mechanism = code("gaussian"))),
@@ -115,7 +118,9 @@ fn nothing_runs_before_everybody_signed_armed_approved_and_the_directory_is_froz
     let declared = declared(false);
     let desk = desk(&declared);
     let keys = JobKeys::from_seed([1; 32]).public();
-    let admit = |net: &Net, approval: Option<&Approval>| reason(consent::admit(net.state(), &contract.0, &desk, approval, &keys));
+    let admit = |net: &Net, approval: Option<&Approval>| {
+        reason(consent::admit(net.state(), &contract.0, &desk, approval, &keys))
+    };
     let none = Approval { terms_hash: hash(""), policy_hash: hash("") };
     let stranger = reason(consent::admit(net.state(), &[9; 32], &desk, Some(&none), &keys));
     assert_eq!(stranger, Reason::UnknownContract);

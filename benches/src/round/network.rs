@@ -61,25 +61,23 @@ pub(super) fn measure(case: Case) -> Result<Measured, Failure> {
     runtime.block_on(async { tokio::time::timeout(CASE, play(case)).await.map_err(|_| "the case takes too long")? })
 }
 
-struct Network {
+struct Parties {
     coordinator: Child,
     workers: Vec<Child>,
-    team: Home,
 }
 
 async fn play(case: Case) -> Result<Measured, Failure> {
     let folder = tempfile::Builder::new().prefix("leben-bench-").tempdir()?;
-    let mut network = build(folder.path(), case).await?;
-    let session = Session::connect(&network.team).await?;
-    let mut ledger = sync(&network.team, &session).await?;
-    ready(&network.team, &session, &mut ledger, case.hospitals).await?;
+    let (mut parties, team) = build(folder.path(), case).await?;
+    let session = Session::connect(&team).await?;
+    let mut ledger = sync(&team, &session).await?;
+    ready(&team, &session, &mut ledger, case.hospitals).await?;
 
     let submitted = Instant::now();
-    let contract = submit::submit(&network.team, &session, &mut ledger, &job(case)).await?.contract;
-    let watched = Session::connect(&network.team).await?;
+    let contract = submit::submit(&team, &session, &mut ledger, &job(case)).await?.contract;
+    let watched = Session::connect(&team).await?;
     let mut rounds = Rounds::default();
-    let team = network.team.clone();
-    let end = watch::watch(&team, watched, &mut ledger, contract, |event| rounds.see(event, &mut network)).await?;
+    let end = watch::watch(&team, watched, &mut ledger, contract, |event| rounds.see(event, &mut parties)).await?;
     if !end.is_success() {
         return Err(format!("the job ended as {}: {}", end.phase, end.why).into());
     }
@@ -88,12 +86,12 @@ async fn play(case: Case) -> Result<Measured, Failure> {
 
     let begun = rounds.begun.ok_or("the first round was not seen")??;
     let work = begun.meter.read()?;
-    let after = traffic(&mut network.workers)?;
-    let peaks = network.workers.iter().map(Child::peak_mib).collect::<Result<Vec<_>, _>>()?;
-    let coordinator_peak_mib = network.coordinator.peak_mib()?;
+    let after = traffic(&mut parties.workers)?;
+    let peaks = parties.workers.iter().map(Child::peak_mib).collect::<Result<Vec<_>, _>>()?;
+    let coordinator_peak_mib = parties.coordinator.peak_mib()?;
     session.close().await;
-    network.workers.into_iter().try_for_each(Child::stop)?;
-    network.coordinator.stop()?;
+    parties.workers.into_iter().try_for_each(Child::stop)?;
+    parties.coordinator.stop()?;
     let outcome = fetched.opened.bundle.stages.into_iter().next().ok_or("the result has no stage")?.outcome;
     Ok(Measured {
         rounds_s: durations(&rounds.starts),
@@ -121,7 +119,7 @@ struct Begun {
 }
 
 impl Rounds {
-    fn see(&mut self, event: &Event, network: &mut Network) {
+    fn see(&mut self, event: &Event, parties: &mut Parties) {
         let Event::Running(progress) = event else { return };
         // Before that, the job waits for the hospitals' keys and for the ledger.
         if progress.phase != "Running" || progress.stage.is_none() {
@@ -131,14 +129,14 @@ impl Rounds {
             self.starts.push((progress.round, Instant::now()));
         }
         if self.begun.is_none() {
-            self.begun = Some(begin(network));
+            self.begun = Some(begin(parties));
         }
     }
 }
 
-fn begin(network: &mut Network) -> Result<Begun, Failure> {
-    let processes = std::iter::once(&network.coordinator).chain(&network.workers);
-    Ok(Begun { meter: Meter::start(processes.map(Child::pid).collect())?, traffic: traffic(&mut network.workers)? })
+fn begin(parties: &mut Parties) -> Result<Begun, Failure> {
+    let processes = std::iter::once(&parties.coordinator).chain(&parties.workers);
+    Ok(Begun { meter: Meter::start(processes.map(Child::pid).collect())?, traffic: traffic(&mut parties.workers)? })
 }
 
 /// Seconds a round, from start to start. A watch that missed one start gives the mean of the two rounds.
@@ -152,7 +150,7 @@ fn durations(starts: &[(u32, Instant)]) -> Vec<f64> {
 }
 
 /// Makes the folders and keys, starts everybody and enrols them.
-async fn build(root: &Path, case: Case) -> Result<Network, Failure> {
+async fn build(root: &Path, case: Case) -> Result<(Parties, Home), Failure> {
     let dir = root.join("coordinator");
     let config = Config {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -169,7 +167,7 @@ async fn build(root: &Path, case: Case) -> Result<Network, Failure> {
         workers.push(Child::spawn(["bench-worker".into(), folder.into_os_string()])?);
     }
     let team = enrol(&root.join("team"), &invite(&dir, "team", "team", &address)?).await?.home;
-    Ok(Network { coordinator, workers, team })
+    Ok((Parties { coordinator, workers }, team))
 }
 
 fn name(seat: u16) -> String {

@@ -126,9 +126,9 @@ impl Report {
         text += "  ledger/           the published log; policy.txt says who must have cosigned it\n";
         text +=
             "  hospital-a/ ..    what each hospital keeps: its rows, its keys, its copy of the log, its audit log\n";
-        text += &format!(
-            "\nNext\n  leben verify {out}/ledger --policy {out}/policy.txt\n  leben ledger list {out}/ledger\n"
-        );
+        let leben = std::env::args().next().unwrap_or_else(|| "leben".into());
+        text += &format!("\nNext\n  {leben} verify {out}/ledger --policy {out}/policy.txt\n");
+        text += &format!("  {leben} ledger list --folder {out}/ledger\n");
         text += "  README.md, \"A real deployment on one machine\"\n";
         text
     }

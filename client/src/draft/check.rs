@@ -158,7 +158,7 @@ impl Drafting<'_> {
                 let spec = set.offer.schema.iter().find(|spec| spec.column == feature.value.column);
                 let codes = spec.map(|spec| spec.codes.as_slice()).unwrap_or_default();
                 let named = feature.value.levels.iter().chain(&feature.value.reference);
-                let missing = named.map(i64::to_string).find(|level| !codes.is_empty() && !codes.contains(level));
+                let missing = named.map(i64::to_string).find(|level| !codes.is_empty() && !codes.iter().any(|code| is_code(code, level)));
                 if let Some(level) = missing {
                     let before = format!("column '{}' has no code {level} in", feature.value.column);
                     self.complain_of(&feature.place(), before, set, format!("; its codes are {}", codes.join(", ")));
@@ -188,4 +188,9 @@ fn unusable(spec: &ColumnSpec) -> Option<&'static str> {
         (_, ColumnType::Text) => Some("holds text; no algorithm reads that"),
         _ => None,
     }
+}
+
+/// Whether a declared `code=label`, or a bare `code`, is this level's.
+fn is_code(declared: &str, level: &str) -> bool {
+    declared.split_once('=').map_or(declared, |(code, _)| code) == level
 }

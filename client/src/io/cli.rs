@@ -28,7 +28,14 @@ pub enum Command {
         invite: String,
     },
     /// What the network offers: data sets with columns and permissions, algorithms.
-    Catalog(Output),
+    Catalog {
+        /// Wait until so many data sets are offered.
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        wait: usize,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print an annotated job file to start from.
     Draft {
         /// Which template.

@@ -148,7 +148,7 @@ pub struct ColumnSpec {
     pub unit: String,
     /// What it is for.
     pub role: ColumnRole,
-    /// The values of a category.
+    /// The values of a category: `code=label`, or the code alone where there is no label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<String>,
 }

@@ -16,6 +16,7 @@ use crate::limits::{ACCEPT_QUEUE, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT_MS, HANDSHA
 use crate::quic::connection::Connection;
 use crate::quic::identity::{certified_key, client_config, key_from_spki, server_config};
 use crate::quic::link::{CODE_DONE, LinkError};
+use crate::quic::reset::endpoint_config;
 use crate::quic::tap::Tap;
 use crate::quic::transport::{Side, transport_config};
 
@@ -39,7 +40,7 @@ impl Listener {
         let tls = QuicServerConfig::try_from(server_config(seed)?).map_err(local)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(transport_config(Side::Listener)).max_incoming(HANDSHAKES_MAX);
-        let endpoint = open_socket(addr, Some(config))?;
+        let endpoint = open_socket(addr, endpoint_config(seed)?, Some(config))?;
         let (to_ready, ready) = mpsc::channel(ACCEPT_QUEUE);
         let greeter = tokio::spawn(greet(endpoint.clone(), to_ready, tap));
         Ok(Listener { endpoint, ready: Mutex::new(ready), greeter })
@@ -101,7 +102,7 @@ impl Dialer {
         let tls = client_config(self.key.clone(), expected_key, got.clone())?;
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(local)?));
         config.transport_config(transport_config(Side::Dialer));
-        let endpoint = open_socket(any_port_towards(addr), None)?;
+        let endpoint = open_socket(any_port_towards(addr), EndpointConfig::default(), None)?;
         // The name is never sent (SNI is off) and never looked at: the key is the name.
         let connecting = endpoint
             .connect_with(config, addr, "leben.invalid")
@@ -223,10 +224,14 @@ fn handshake_error(addr: SocketAddr, error: ConnectionError) -> LinkError {
     }
 }
 
-fn open_socket(addr: SocketAddr, server: Option<quinn::ServerConfig>) -> Result<Endpoint, LinkError> {
+fn open_socket(
+    addr: SocketAddr,
+    config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+) -> Result<Endpoint, LinkError> {
     let failed = |error: std::io::Error| LinkError::Bind { addr, why: error.to_string() };
     let socket = UdpSocket::bind(addr).map_err(failed)?;
-    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime)).map_err(failed)
+    Endpoint::new(config, server, socket, Arc::new(TokioRuntime)).map_err(failed)
 }
 
 fn any_port_towards(addr: SocketAddr) -> SocketAddr {

@@ -33,6 +33,7 @@ pub mod connection;
 pub mod endpoint;
 pub mod identity;
 pub mod link;
+mod reset;
 pub mod stream;
 pub mod tap;
 pub mod transfer;

@@ -117,8 +117,7 @@ impl Agent {
         let random = self.fresh_seed();
         let nonce = random.first_chunk::<16>().copied().unwrap_or_default();
         let now_ms = now_ms.max(self.mirror.validated().now_ms());
-        let header =
-            Header { actor: &self.party, role: Role::DataOwner, now_ms, valid_ms: LATE_MS, nonce };
+        let header = Header { actor: &self.party, role: Role::DataOwner, now_ms, valid_ms: LATE_MS, nonce };
         let id = contract.map(|contract| contract.id);
         let action = self.mirror.certified().draft(body, id.as_ref(), &header).map_err(|error| error.to_string())?;
         Envelope::sign(&action, &[&self.party_key]).map_err(|error| error.to_string())

@@ -22,7 +22,8 @@ impl Agent {
     /// Takes every step that the certified ledger allows and people want.
     pub(super) fn advance(&mut self, now_ms: u64) {
         if self.clock.is_ok() && self.mirror.halted().is_none() {
-            let enrolled = self.mirror.certified().party(self.party.as_str()).is_some_and(|party| party.keys().is_some());
+            let enrolled =
+                self.mirror.certified().party(self.party.as_str()).is_some_and(|party| party.keys().is_some());
             if enrolled {
                 self.offer_datasets(now_ms);
                 let contracts: Vec<Arc<Contract>> = self.my_contracts();
@@ -72,7 +73,9 @@ impl Agent {
         let (done, body) = match wish {
             Wish::Suspend { code } => (stopped, Body::Suspend(body::Suspend { code })),
             Wish::Resume => (!stopped, Body::Resume(body::Resume {})),
-            Wish::Revoke => (contract.revoked(&self.party), Body::Revoke(body::Revoke { datasets: self.datasets_in(contract) })),
+            Wish::Revoke => {
+                (contract.revoked(&self.party), Body::Revoke(body::Revoke { datasets: self.datasets_in(contract) }))
+            }
         };
         if !matches!(body, Body::Resume(_)) {
             self.leave_job(now_ms, &id, "stopped by a person at this hospital");
@@ -141,9 +144,9 @@ impl Agent {
         let id = contract.id.0;
         let standing = self.standings.get(&id).cloned().unwrap_or_default();
         let desk = Desk { me: &self.party, declared: &self.declared, now_ms };
-        let allowed = standing
-            .check()
-            .and_then(|()| consent::ready(self.mirror.certified(), &id, &desk, standing.approval().as_ref()).map(|_| ()));
+        let allowed = standing.check().and_then(|()| {
+            consent::ready(self.mirror.certified(), &id, &desk, standing.approval().as_ref()).map(|_| ())
+        });
         if self.reviews.get(&id) != Some(&allowed) {
             self.reviews.insert(id, allowed.clone());
             self.audit(now_ms, "executable", Some(&id), allowed.as_ref().err());

@@ -49,10 +49,22 @@ impl Job {
 
 /// Reasons that may pass by themselves: the hospital stays in the job.
 fn may_pass(reason: Reason) -> bool {
-    use Reason::{Clock, DirectoryKeys, Ledger, Malformed, NoDirectory, NotExecutable, SecureSum, Slot, Suspended, UnknownContract};
+    use Reason::{
+        Clock, DirectoryKeys, Ledger, Malformed, NoDirectory, NotExecutable, SecureSum, Slot, Suspended,
+        UnknownContract,
+    };
     matches!(
         reason,
-        Clock | DirectoryKeys | Ledger | Malformed | NoDirectory | NotExecutable | SecureSum | Slot | Suspended | UnknownContract
+        Clock
+            | DirectoryKeys
+            | Ledger
+            | Malformed
+            | NoDirectory
+            | NotExecutable
+            | SecureSum
+            | Slot
+            | Suspended
+            | UnknownContract
     )
 }
 

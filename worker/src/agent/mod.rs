@@ -42,6 +42,8 @@ use crate::refusal::{Reason, Refusal};
 pub const VERSIONS: &[u16] = &[1];
 /// From this difference of the two clocks on people are warned, milliseconds.
 pub const CLOCK_WARN_MS: u64 = 5 * 60 * 1000;
+/// The audit event of that warning.
+pub const CLOCK_WARNING: &str = "clock-warning";
 /// From this difference on the hospital takes part in nothing, milliseconds.
 pub const CLOCK_REFUSE_MS: u64 = 60 * 60 * 1000;
 
@@ -228,8 +230,14 @@ impl Agent {
         }
         self.linked = true;
         self.clock = compare_clocks(now_ms, network.now_ms);
-        if let Err(refusal) = self.clock.clone() {
-            self.audit(now_ms, "clock", None, Some(&refusal));
+        match self.clock.clone() {
+            Err(refusal) => self.audit(now_ms, "clock", None, Some(&refusal)),
+            Ok(_) => {
+                if let Some(words) = self.clock_worry() {
+                    let entry = AuditEntry { at_ms: now_ms, event: CLOCK_WARNING, contract: None, code: None, words };
+                    self.actions.push_back(Action::Audit(entry));
+                }
+            }
         }
         self.appends.handle_linked();
         self.advance(now_ms);

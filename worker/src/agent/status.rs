@@ -102,27 +102,31 @@ impl Agent {
             rows_rounded: dataset.rows_rounded,
             offered: state.datasets().contains_key(&format!("{}/{}", self.party, dataset.name)),
         });
-        let (clock_ms, clock) = match &self.clock {
-            Ok(ms) if ms.unsigned_abs() > CLOCK_WARN_MS => {
-                let (minutes, way) = (ms.unsigned_abs() / 60_000, if *ms < 0 { "ahead of" } else { "behind" });
-                (*ms, Some(format!("this machine's clock is {minutes} minutes {way} the coordinator's; set it")))
-            }
-            Ok(ms) => (*ms, None),
-            Err(refusal) => (0, Some(refusal.words.clone())),
-        };
         Status {
             party: self.party.to_string(),
             origin: state.origin().to_owned(),
             at_ms: now_ms,
             linked: self.linked,
-            clock_ms,
-            clock,
+            clock_ms: self.clock.as_ref().copied().unwrap_or(0),
+            clock: self.clock_worry(),
             validated: self.mirror.size(),
             certified: self.mirror.certified_size(),
             halted: self.mirror.halted().map(|refusal| refusal.words.clone()),
             datasets: datasets.collect(),
             contracts: contracts.into_iter().map(|contract| self.view(contract)).collect(),
             counters: self.counters.clone(),
+        }
+    }
+
+    /// The two clocks in words, where they are a worry.
+    pub(super) fn clock_worry(&self) -> Option<String> {
+        match &self.clock {
+            Ok(ms) if ms.unsigned_abs() > CLOCK_WARN_MS => {
+                let (minutes, way) = (ms.unsigned_abs() / 60_000, if *ms < 0 { "ahead of" } else { "behind" });
+                Some(format!("this machine's clock is {minutes} minutes {way} the coordinator's; set it"))
+            }
+            Ok(_) => None,
+            Err(refusal) => Some(refusal.words.clone()),
         }
     }
 
@@ -142,7 +146,11 @@ impl Agent {
             phase: contract.phase.to_string(),
             terms_hash: contract.terms_hash.to_string(),
             initiator: contract.initiator.to_string(),
-            pending: open && !accepted && !approved_these && standing.refused.is_none() && !contract.revoked(&self.party),
+            pending: open
+                && !accepted
+                && !approved_these
+                && standing.refused.is_none()
+                && !contract.revoked(&self.party),
             approved: approved_these.then(|| if standing.by_policy { "policy" } else { "steward" }.to_owned()),
             accepted,
             stopped: standing.check().err().map(|refusal| refusal.to_string()),

@@ -35,7 +35,10 @@ pub async fn check(folder: &Path, clock: Clock) -> Vec<Line> {
         lines.push(Line { what: what.to_owned(), ok, words });
     };
     let config = Config::load(folder);
-    say("configuration", config.as_ref().map(|c| format!("{} data sets", c.datasets.len())).map_err(ToString::to_string));
+    say(
+        "configuration",
+        config.as_ref().map(|c| format!("{} data sets", c.datasets.len())).map_err(ToString::to_string),
+    );
     let keys = Keys::load(&folder.join("keys"));
     let party = keys.as_ref().map(|keys| format!("link key {}", fingerprint(&keys.public().tls.to_bytes())));
     say("keys", party.map_err(ToString::to_string));
@@ -104,7 +107,8 @@ fn check_disk(folder: &Path, needed_mib: u64) -> Result<String, String> {
     // POSIX: the second line's fourth field is the free space in KiB.
     let output = Command::new("df").arg("-Pk").arg(folder).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let free_kib = text.lines().nth(1).and_then(|line| line.split_whitespace().nth(3)).and_then(|free| free.parse().ok());
+    let free_kib =
+        text.lines().nth(1).and_then(|line| line.split_whitespace().nth(3)).and_then(|free| free.parse().ok());
     let Some(free_kib): Option<u64> = free_kib else {
         return Ok(format!("{} can be written; how much is free is not known", folder.display()));
     };

@@ -150,7 +150,8 @@ impl Config {
         if file.limits.threads > 1024 {
             return Err(ConfigError::Value { path, key: "limits.threads".into(), why: "must be 0 to 1024".into() });
         }
-        let datasets = file.dataset.into_iter().map(|table| read_dataset(&path, table)).collect::<Result<Vec<_>, _>>()?;
+        let datasets =
+            file.dataset.into_iter().map(|table| read_dataset(&path, table)).collect::<Result<Vec<_>, _>>()?;
         for (at, dataset) in datasets.iter().enumerate() {
             if datasets.iter().take(at).any(|earlier| earlier.source.name == dataset.source.name) {
                 let key = format!("dataset '{}'", dataset.source.name);

@@ -100,7 +100,10 @@ pub async fn join(invite: &str, folder: &Path, clock: Clock) -> Result<u64, Stri
         && (before.origin != network.origin || before.party != network.party)
     {
         let (party, origin) = (before.party, before.origin);
-        return Err(format!("{} belongs to {party} on {origin} already; use another folder with --dir", folder.display()));
+        return Err(format!(
+            "{} belongs to {party} on {origin} already; use another folder with --dir",
+            folder.display()
+        ));
     }
     let disk = |error: leben_contracts::ledger::store::StoreError| error.to_string();
     ensure_dir(folder).map_err(disk)?;
@@ -118,7 +121,9 @@ async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) ->
     let link = network.dial(keys, None).await?;
     let (answer, mut writer, _) = request::ask(&link, Request::Network).await.map_err(|error| error.to_string())?;
     let _ = writer.finish().await;
-    let Answer::Network(said) = answer else { return Err("the coordinator does not say which network it serves".into()) };
+    let Answer::Network(said) = answer else {
+        return Err("the coordinator does not say which network it serves".into());
+    };
     if said.origin != network.origin || said.log_vkey != network.log_vkey {
         return Err(format!("the invite is for '{}', the coordinator serves '{}'", network.origin, said.origin));
     }
@@ -131,7 +136,10 @@ async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) ->
     match answer {
         Answer::Appended { index, .. } => Ok(index),
         Answer::Rejected(reject) => Err(reject.to_string()),
-        _ => Err("the coordinator gave an answer that does not fit; check that both run versions that fit together".into()),
+        _ => {
+            Err("the coordinator gave an answer that does not fit; check that both run versions that fit together"
+                .into())
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One connection to the coordinator, kept up for ever: dial, say hello, pass orders in and reports out, come back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leben_protocol::backoff::Backoff;

@@ -43,7 +43,8 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
-        let scrapes = IntCounterVec::new(Opts::new("leben_worker_scrapes_total", "Times this page was read"), &["path"])?;
+        let scrapes =
+            IntCounterVec::new(Opts::new("leben_worker_scrapes_total", "Times this page was read"), &["path"])?;
         registry.register(Box::new(scrapes.clone()))?;
         Ok(Metrics {
             rounds: gauge("leben_worker_rounds_total", "Masked vectors sent since the start")?,
@@ -96,7 +97,8 @@ impl Metrics {
 /// In words: the address cannot be used.
 pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, String> {
     let listener = tokio::net::TcpListener::bind(address).await;
-    let listener = listener.map_err(|error| format!("cannot serve metrics on {address}: {error}; see metrics.address"))?;
+    let listener =
+        listener.map_err(|error| format!("cannot serve metrics on {address}: {error}; see metrics.address"))?;
     let health = metrics.clone();
     let pages = Router::new().route("/metrics", get(move || async move { metrics.text() })).route(
         "/healthz",

@@ -313,8 +313,11 @@ fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn keep_private(folder: &Path) -> Result<(), DiskError> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-        .map_err(|error| DiskError::Io { what: "protect", path: folder.to_owned(), error })
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|error| DiskError::Io {
+        what: "protect",
+        path: folder.to_owned(),
+        error,
+    })
 }
 
 /// Opens the log at its end. A last line that a crash cut short is taken off: it was never acknowledged.

@@ -86,7 +86,8 @@ pub fn cohort_of(table: &Table, input: &Input) -> Result<Table, Refusal> {
     }
     if (kept as u64) < input.cohort_min.max(1) {
         // How many there are is itself about patients: only the limit is named.
-        let words = format!("the cohort of '{name}' has fewer rows than the {} that the terms ask for", input.cohort_min);
+        let words =
+            format!("the cohort of '{name}' has fewer rows than the {} that the terms ask for", input.cohort_min);
         return Err(Refusal::new(Reason::SmallCohort, words));
     }
     let cohort = table.filter(&keep).map_err(|finding| query(finding.to_string()))?;

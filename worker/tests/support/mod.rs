@@ -23,9 +23,9 @@ use leben_contracts::ledger::merkle::{self, Hash, NodeReader, leaf_hash};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::tile::Builder;
-use leben_models::registry;
-use leben_privacy::secure_sum::JobKeys;
-use leben_protocol::frame::{Network, Order, Report};
+use leben_models::{AlgorithmSpec, registry};
+use leben_privacy::secure_sum::{self, Directory, JobKeys, MemberKeys, Opening, Participant, RoundId, SlotKey};
+use leben_protocol::frame::{JobOrder, JobReport, Network, Order, Report};
 use leben_worker::agent::{Action, Agent, Setup};
 use leben_worker::declared::{Dataset, Declared, LocalPolicy};
 use leben_worker::mirror::{Mirror, MirrorKeys};
@@ -330,7 +330,8 @@ impl Net {
 
     pub fn key_record(&mut self, contract: &ContractId, name: &str) {
         let keys = JobKeys::from_seed(hash(&format!("{name}/job")).0).public();
-        let record = KeyRecord { verify: PublicKey::from_bytes(&keys.verify).unwrap(), channel: X25519Key(keys.channel) };
+        let record =
+            KeyRecord { verify: PublicKey::from_bytes(&keys.verify).unwrap(), channel: X25519Key(keys.channel) };
         self.act(name, Some(contract), record.into(), &[name]).unwrap();
     }
 
@@ -450,4 +451,77 @@ pub fn frozen() -> (Net, Agent, ContractId, Vec<Action>) {
 
 pub fn reports(actions: &[Action]) -> Vec<&Report> {
     actions.iter().filter_map(|action| if let Action::Report(report) = action { Some(report) } else { None }).collect()
+}
+
+/// What the coordinator and the other hospitals do in a slot.
+pub struct Others {
+    participants: Vec<Participant>,
+    keys: Vec<SlotKey>,
+    directory: Directory,
+}
+
+impl Others {
+    pub fn new(net: &Net, contract: &ContractId, slot: u64) -> Others {
+        let frozen = net.contract(contract).directory.as_ref().unwrap();
+        let member = |m: &Member| secure_sum::Member {
+            index: m.index,
+            hospital: m.party.to_string(),
+            keys: MemberKeys { verify: m.verify.to_bytes(), channel: m.channel.0 },
+        };
+        let members = frozen.members.iter().map(member).collect();
+        let directory = Directory { job: contract.0, members, threshold: frozen.threshold };
+        let join = |(index, name): (u16, &str)| {
+            let keys = JobKeys::from_seed(hash(&format!("{name}/job")).0);
+            Participant::new(keys, index, directory.clone(), 3, Default::default()).unwrap()
+        };
+        let mut participants: Vec<Participant> = [(2, "h2"), (3, "h3")].into_iter().map(join).collect();
+        let keys = participants.iter_mut().map(|p| p.advertise(slot, [p.index() as u8; 32])).collect();
+        Others { participants, keys, directory }
+    }
+
+    /// Takes the agent through its key and its shares, and makes the order that opens the slot.
+    pub fn open(&mut self, net: &Net, agent: &mut Agent, contract: [u8; 32], slot: u64) -> (Order, Vec<u8>) {
+        let job = |order| Order::Job { contract, order };
+        agent.handle_order(net.now_ms, job(JobOrder::Advertise { slot }));
+        let actions = drain(agent);
+        let mine = reports(&actions).iter().find_map(|report| match report {
+            Report::Job { report: JobReport::Advertised(key), .. } => Some(key.clone()),
+            _ => None,
+        });
+        let mut keys = vec![mine.unwrap_or_else(|| panic!("no key in {actions:#?}"))];
+        keys.extend(self.keys.clone());
+        agent.handle_order(net.now_ms, job(JobOrder::Keys { slot, keys: keys.clone() }));
+        let actions = drain(agent);
+        let mut sealed: Vec<_> = reports(&actions)
+            .iter()
+            .find_map(|report| match report {
+                Report::Job { report: JobReport::Shares { sealed, .. }, .. } => Some(sealed.clone()),
+                _ => None,
+            })
+            .unwrap();
+        for participant in &mut self.participants {
+            sealed.extend(participant.share(slot, &keys, [5; 32]).unwrap());
+        }
+        let spec = AlgorithmSpec::new("standardise", [("features", "age,sex"), ("outcome", "target")]);
+        let algorithm = registry::build(&spec).unwrap();
+        let state = algorithm.start(None).unwrap();
+        let layout = algorithm.layout(&state, 3).unwrap();
+        let root = leben_contracts::ledger::checkpoint::Checkpoint::of(net.note.as_ref().unwrap()).unwrap().root;
+        let opening = Opening {
+            job: self.directory.job,
+            epoch: 1,
+            slot,
+            round_id: RoundId { stage: 1, round: 1 },
+            contract,
+            model_digest: state.digest(),
+            cohort: keys,
+            layout_digest: layout.digest(),
+            hospitals_max: 3,
+            checkpoint: root,
+        };
+        let sealed = sealed.into_iter().filter(|share| share.to == 1).collect();
+        let bytes = state.to_bytes();
+        let order = JobOrder::Open { opening: Box::new(opening), sealed, state_bytes: bytes.len() as u64 };
+        (job(order), bytes)
+    }
 }

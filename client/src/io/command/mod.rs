@@ -28,7 +28,7 @@ pub fn run(cli: Cli, runtime: &Runtime) -> Ended {
     let root = cli.home;
     match cli.command {
         Command::Keygen { invite } => runtime.block_on(team::keygen(&root, &invite)),
-        Command::Catalog(output) => runtime.block_on(team::catalog(&root, output.json)),
+        Command::Catalog { wait, output } => runtime.block_on(team::catalog(&root, wait, output.json)),
         Command::Draft { from } => team::draft(&from),
         Command::Submit { job, dry_run, output } => runtime.block_on(team::submit(&root, &job, dry_run, output.json)),
         Command::Watch { contract, output } => runtime.block_on(team::watch(&root, &contract, output.json)),

@@ -42,8 +42,15 @@ pub(super) async fn keygen(root: &Path, invite: &str) -> Ended {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn catalog(root: &Path, as_json: bool) -> Ended {
-    let (_, ledger) = readable(root).await?;
+/// How often the ledger is looked at while offers are waited for.
+const CATALOG_POLL: std::time::Duration = std::time::Duration::from_millis(500);
+
+pub(super) async fn catalog(root: &Path, wait: usize, as_json: bool) -> Ended {
+    let (_, mut ledger) = readable(root).await?;
+    while ledger.state().datasets().len() < wait {
+        tokio::time::sleep(CATALOG_POLL).await;
+        (_, ledger) = readable(root).await?;
+    }
     let state = ledger.state();
     print(&if as_json { format!("{}\n", offers::to_json(state)) } else { offers::to_text(state) });
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,249 @@
+//! A network as an operator, four stewards and an AI team would set it up, each with the commands of the README.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{Process, program, wait_until};
+use crate::rows;
+
+/// The hospitals of a test network.
+pub const HOSPITALS: [&str; 4] = ["aker", "basel", "cluj", "delft"];
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// Its output, if it went well.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// Its last line as JSON, if it went well.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        let out = self.ok();
+        serde_json::from_str(out.lines().last().unwrap()).unwrap_or_else(|error| panic!("{error}: {out}"))
+    }
+
+    /// Its complaint holds each of these; it has failed.
+    #[track_caller]
+    pub fn complains(&self, words: &[&str]) {
+        assert_ne!(self.code, 0, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word) || self.out.contains(word), "no '{word}' in {self:#?}");
+        }
+    }
+}
+
+/// Everything of one network.
+pub struct Deployment {
+    dir: tempfile::TempDir,
+    pub address: String,
+    pub coordinator: Option<Process>,
+    pub workers: BTreeMap<String, Process>,
+    starts: usize,
+}
+
+impl Deployment {
+    /// A coordinator that is made and does not serve yet.
+    pub fn new() -> Deployment {
+        let dir = tempfile::tempdir().unwrap();
+        // An invite names the address before anybody listens: a port that was free a moment ago.
+        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let deployment =
+            Deployment { dir, address, coordinator: None, workers: BTreeMap::new(), starts: 0 };
+        deployment.coordinator(&["init", "--origin", "ledger.example/system"]).ok();
+        let settings = deployment.path("coordinator/coordinator.toml");
+        let text = fs::read_to_string(&settings).unwrap();
+        let text = text.replace("127.0.0.1:7443", &deployment.address).replace("= 30000", "= 4000");
+        fs::write(settings, text).unwrap();
+        deployment
+    }
+
+    /// One that serves, with its hospitals linked, their data on the ledger, and a team with 5,000 credits.
+    pub fn running(rows_each: usize) -> Deployment {
+        let mut deployment = Deployment::new();
+        deployment.serve();
+        for (seed, hospital) in HOSPITALS.into_iter().enumerate() {
+            deployment.join(hospital, &rows::csv(seed, rows_each), rows::WORKER_TOML);
+            deployment.run(hospital);
+        }
+        deployment.keygen("team", 5_000);
+        deployment.wait_for_offers(HOSPITALS.len());
+        deployment
+    }
+
+    /// A file or folder of the network.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `leben-coordinator ..`
+    pub fn coordinator(&self, args: &[&str]) -> Said {
+        said(Command::new(program("leben-coordinator")).arg("--dir").arg(self.path("coordinator")).args(args))
+    }
+
+    /// `leben-worker ..` of a hospital.
+    pub fn worker(&self, hospital: &str, args: &[&str]) -> Said {
+        said(Command::new(program("leben-worker")).arg("--dir").arg(self.path(hospital)).args(args))
+    }
+
+    /// `leben ..` of the team.
+    pub fn leben(&self, args: &[&str]) -> Said {
+        let mut command = Command::new(program("leben"));
+        said(command.current_dir(self.dir.path()).args(["--home", "team"]).args(args))
+    }
+
+    /// A one-time invite.
+    pub fn invite(&self, party: &str, kind: &str, credits: u64) -> String {
+        let invite = self.coordinator(&["invite", party, "--kind", kind, "--credits", &credits.to_string()]).ok();
+        invite.trim().to_owned()
+    }
+
+    fn log(&mut self, name: &str) -> PathBuf {
+        self.starts += 1;
+        self.path("logs").join(format!("{:02}-{name}", self.starts))
+    }
+
+    /// Starts the coordinator and waits until it listens.
+    pub fn serve(&mut self) {
+        let mut process = self.serve_unwatched();
+        process.wait_for("listening on");
+        self.coordinator = Some(process);
+    }
+
+    /// Starts the coordinator.
+    pub fn serve_unwatched(&mut self) -> Process {
+        let mut command = Command::new(program("leben-coordinator"));
+        command.arg("--dir").arg(self.path("coordinator")).arg("serve").env("RUST_LOG", "info");
+        Process::start(command, &self.log("coordinator"))
+    }
+
+    /// A hospital with these rows joins; the index of its enrolment.
+    pub fn join(&self, hospital: &str, csv: &str, worker_toml: &str) -> u64 {
+        fs::create_dir_all(self.path(hospital)).unwrap();
+        fs::write(self.path(hospital).join("rows.csv"), csv).unwrap();
+        fs::write(self.path(hospital).join("worker.toml"), worker_toml).unwrap();
+        let said = self.worker(hospital, &["join", &self.invite(hospital, "hospital", 0)]).ok();
+        number_after(&said, "entry ")
+    }
+
+    /// Starts a hospital's agent.
+    pub fn run(&mut self, hospital: &str) {
+        self.run_with(hospital, &[]);
+    }
+
+    /// The same with options.
+    pub fn run_with(&mut self, hospital: &str, options: &[&str]) {
+        let mut command = Command::new(program("leben-worker"));
+        command.arg("--dir").arg(self.path(hospital)).args(options).arg("run").env("RUST_LOG", "info");
+        let process = Process::start(command, &self.log(hospital));
+        self.workers.insert(hospital.to_owned(), process);
+    }
+
+    /// The team, or another one, enrols; the index of its enrolment.
+    pub fn keygen(&self, home: &str, credits: u64) -> u64 {
+        let invite = self.invite(home, "team", credits);
+        let mut command = Command::new(program("leben"));
+        let said = said(command.arg("--home").arg(self.path(home)).args(["keygen", &invite])).ok();
+        number_after(&said, "(entry ")
+    }
+
+    /// Waits until so many data sets are on the ledger, with as many hospitals as witnesses.
+    pub fn wait_for_offers(&self, count: usize) {
+        wait_until("data sets on the ledger", || {
+            let catalog = self.leben(&["catalog", "--json"]);
+            let sets = catalog.json()["datasets"].as_array().map_or(0, Vec::len);
+            sets >= count
+        });
+        wait_until("hospitals as witnesses", || {
+            let policies = self.leben(&["ledger", "list", "--kind", "PolicyChange", "--json"]).ok();
+            let last = policies.lines().last().unwrap_or("").to_owned();
+            HOSPITALS.iter().filter(|hospital| last.contains(**hospital)).count() >= count.min(HOSPITALS.len())
+        });
+    }
+
+    /// Submits a job; `leben submit --json`'s answer.
+    pub fn submit(&self, job: &str) -> Value {
+        self.try_submit(job).json()
+    }
+
+    /// The same, which may fail.
+    pub fn try_submit(&self, job: &str) -> Said {
+        fs::write(self.path("job.toml"), job).unwrap();
+        self.leben(&["submit", "job.toml", "--json"])
+    }
+
+    /// Each of these hospitals' stewards signs, as soon as the contract is on the hospital's table.
+    pub fn approve(&self, hospitals: &[&str], contract: &str) {
+        for hospital in hospitals {
+            wait_until(&format!("{hospital} sees the contract"), || {
+                self.worker(hospital, &["contracts"]).out.contains(contract)
+            });
+            self.worker(hospital, &["approve", &contract[..12]]).ok();
+        }
+    }
+
+    /// Starts `leben watch --json`.
+    pub fn watch(&mut self, contract: &str) -> Process {
+        let log = self.log("watch");
+        let mut command = Command::new(program("leben"));
+        command.arg("--home").arg(self.path("team")).args(["watch", contract, "--json"]);
+        Process::start(command, &log)
+    }
+
+    /// The end of a watched contract.
+    pub fn end_of(&self, watch: &mut Process) -> Value {
+        watch.wait();
+        let out = watch.printed();
+        let last = out.lines().last().unwrap_or_else(|| panic!("no end: {}", watch.complained()));
+        serde_json::from_str(last).unwrap()
+    }
+
+    /// Verifies a copy of the team's ledger; its folder.
+    pub fn export(&self, name: &str) -> PathBuf {
+        let folder = self.path(name);
+        self.leben(&["ledger", "export", folder.to_str().unwrap()]).ok();
+        self.leben(&["verify", folder.to_str().unwrap()]).ok();
+        folder
+    }
+}
+
+/// Runs a command to its end.
+pub fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// The number behind some words.
+pub fn number_after(text: &str, words: &str) -> u64 {
+    let rest = text.split(words).nth(1).unwrap_or_else(|| panic!("no '{words}' in {text}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+/// Every file below a folder.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}

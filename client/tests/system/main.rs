@@ -1,0 +1,24 @@
+//! Whole networks under test: real processes, real QUIC on loopback, real files.
+//!
+//! Read [`deployment`] first: a coordinator, hospitals and an AI team, each in a folder of its own, and every command a
+//! person would type. Then one file for each promise: [`sentinel`] (no patient's value and no private key ever leaves),
+//! [`restarts`] (kill -9 loses nothing that was acknowledged), [`bad_input`] (every mistake has a message that says what,
+//! where and what to do), [`verify_flip`] (any byte of a published ledger matters).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first surprise, and real processes need real time"
+)]
+
+mod acknowledged;
+mod bad_input;
+mod deployment;
+mod needles;
+mod process;
+mod raw;
+mod restarts;
+mod rows;
+mod sentinel;
+mod verify_flip;

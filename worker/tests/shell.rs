@@ -1,0 +1,324 @@
+//! The shell on a real disk and over real QUIC; this test plays the coordinator's side of the link.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
+use std::time::Duration;
+
+use leben_contracts::ledger::keyfile;
+use leben_privacy::secure_sum::Journal;
+use leben_protocol::frame::{Answer, Hello, Order, Report, Request};
+use leben_protocol::quic::{Connection, FrameReader, FrameWriter, Listener, public_key};
+use leben_worker::agent::Command;
+use leben_worker::io::cli::{self, Decision};
+use leben_worker::io::join::Network;
+use leben_worker::io::store::{DiskError, Store};
+use leben_worker::io::{Config, Options, approvals, config, spawn};
+use support::*;
+
+const COORDINATOR: [u8; 32] = [1; 32];
+
+const DATASET: &str = r#"
+[policy]
+auto_approve = true
+[[dataset]]
+name = "heart"
+path = "heart.csv"
+id_column = "patient"
+permission = { duo = ["GRU"], ehds = ["53.1.e"] }
+columns = [
+  { name = "patient", type = "text" },
+  { name = "age", type = "number" },
+  { name = "sex", type = "integer" },
+  { name = "target", type = "integer", role = "outcome" },
+]
+"#;
+
+/// A folder as `join` and a person leave it.
+fn joined(address: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, use_of) in
+        [("party", "party"), ("witness", "witness"), ("validator", "validator"), ("tls", "tls"), ("sealing", "sealing")]
+    {
+        keyfile::create(&folder.path().join(format!("keys/{name}.key")), &key("h1", use_of).to_bytes()).unwrap();
+    }
+    let network = Network {
+        address: address.to_owned(),
+        coordinator_key: hex::encode(public_key(&COORDINATOR).unwrap()),
+        origin: ORIGIN.into(),
+        log_vkey: log_vkey().to_string(),
+        party: "h1".into(),
+    };
+    std::fs::write(folder.path().join("network.json"), serde_json::to_vec(&network).unwrap()).unwrap();
+    std::fs::write(folder.path().join(config::FILE), DATASET).unwrap();
+    let rows: String = (0..50).map(|i| format!("p{i},{},{},{}\n", 40 + i, i % 2, i % 2)).collect();
+    std::fs::write(folder.path().join("heart.csv"), format!("patient,age,sex,target\n{rows}")).unwrap();
+    folder
+}
+
+fn error_of(text: &str) -> String {
+    Config::parse(Path::new("/folder"), text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_annotated_default_is_the_default_and_every_mistake_is_named() {
+    let default = Config::parse(Path::new("/folder"), config::TEMPLATE).unwrap();
+    assert!(!default.auto_approve && default.metrics.is_none() && default.datasets.is_empty());
+    assert_eq!((default.disk_free_min_mib, default.threads), (256, 0));
+    assert_eq!(Config::parse(Path::new("/folder"), DATASET).unwrap().datasets.len(), 1);
+    let commented: String = config::TEMPLATE
+        .lines()
+        .skip_while(|line| !line.starts_with("# [[dataset]]"))
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    let example = Config::parse(Path::new("/folder"), &commented).unwrap();
+    assert_eq!(example.declared().unwrap().iter().next().unwrap().columns.len(), 4, "three columns and a derived one");
+    for (text, expected) in [
+        ("[policy]\nauto_aprove = true", "auto_aprove"),
+        ("[metrics]\naddress = \"here\"", "address"),
+        ("[limits]\nthreads = 5000", "limits.threads"),
+        ("threads = 1", "threads"),
+        ("not toml", "worker.toml"),
+        (&DATASET.replace("permission = { duo = [\"GRU\"], ehds = [\"53.1.e\"] }", ""), "lacks `permission`"),
+        (&DATASET.replace("GRU", "NO-SUCH"), "NO-SUCH"),
+        (&DATASET.replace("\"GRU\"", ""), "permission"),
+        (&DATASET.replace("path =", "file ="), "file"),
+        (&DATASET.replace("\"heart\"", "\"He art\""), "He art"),
+        (&DATASET.replace("name = \"sex\"", "name = \"age\""), "age"),
+        (&format!("{DATASET}{}", DATASET.replace("[policy]\nauto_approve = true", "")), "declared twice"),
+    ] {
+        let error = error_of(text);
+        assert!(error.contains(expected) && error.contains("/folder/worker.toml"), "{text}\n-> {error}");
+    }
+}
+
+#[test]
+fn what_the_configuration_declares_is_what_the_ledger_is_offered() {
+    let config = Config::parse(Path::new("/folder"), DATASET).unwrap();
+    let declared = config.declared().unwrap();
+    let heart = declared.get(&code("heart")).unwrap();
+    assert_eq!(heart.schema_hash, dataset().schema_hash);
+    assert!(declared.check_cohort(heart, "age > 40").is_ok());
+    assert!(declared.check_cohort(heart, "weight > 40").unwrap_err().contains("weight"));
+    assert!(declared.check_cohort(heart, "patient = 1").is_err(), "the id may not be filtered on");
+    assert!(declared.check_cohort(heart, "age >").is_err());
+}
+
+#[test]
+fn a_second_process_a_damaged_file_and_a_torn_audit_line_are_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path(), &log_vkey()).unwrap();
+    assert!(matches!(Store::open(folder.path(), &log_vkey()), Err(DiskError::Ledger(_))));
+    let entry =
+        leben_worker::audit::AuditEntry { at_ms: T0, event: "joined", contract: None, code: None, words: "w".into() };
+    store.append_audit(&entry).unwrap();
+    store.append_audit(&entry).unwrap();
+    store.store_seed(&[1; 32], &[2; 32]).unwrap();
+    let journal = Journal { last_slot: 7, rounds: vec![] };
+    store.store_journal(&[1; 32], &journal).unwrap();
+    drop(store);
+    let path = folder.path().join("audit.ndjson");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{whole}{{\"at_ms\":1")).unwrap();
+    let mut store = Store::open(folder.path(), &log_vkey()).unwrap();
+    store.append_audit(&entry).unwrap();
+    assert!(cli::audit_text(folder.path()).unwrap().contains("3 events, the chain is whole"));
+    let jobs = store.jobs().unwrap();
+    assert_eq!((*jobs[&[1; 32]].seed, &jobs[&[1; 32]].journal), ([2; 32], &journal));
+    assert!(store.store_seed(&[1; 32], &[3; 32]).is_err(), "a job's secret is never replaced");
+    std::fs::write(folder.path().join(format!("jobs/{}/journal.json", "01".repeat(32))), "{}x").unwrap();
+    assert!(matches!(store.jobs(), Err(DiskError::Damaged { .. })), "no job runs on a damaged journal");
+    store.forget_job(&[1; 32]).unwrap();
+    assert!(store.jobs().unwrap().is_empty());
+    std::fs::write(&path, whole.replacen("joined", "nothing", 1)).unwrap();
+    assert!(cli::audit_text(folder.path()).unwrap_err().contains("line 2"));
+}
+
+/// Run as a process of its own by the test below: stores journals and says so, until it is killed.
+#[test]
+fn stores_journals_until_killed() {
+    let Ok(folder) = std::env::var("LEBEN_TEST_JOURNALS") else { return };
+    let store = Store::open(Path::new(&folder), &log_vkey()).unwrap();
+    store.store_seed(&[1; 32], &[2; 32]).unwrap();
+    for last_slot in 1.. {
+        store.store_journal(&[1; 32], &Journal { last_slot, rounds: vec![] }).unwrap();
+        println!("\nstored {last_slot}");
+    }
+}
+
+#[test]
+fn a_journal_that_was_said_to_be_stored_is_there_after_kill_9() {
+    for run in 0..6u64 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Process::new(std::env::current_exe().unwrap())
+            .args(["--exact", "stores_journals_until_killed", "--nocapture"])
+            .env("LEBEN_TEST_JOURNALS", folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = 0u64;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            if let Some(slot) = line.unwrap().strip_prefix("stored ") {
+                said = slot.parse().unwrap();
+            }
+            if said >= 3 + run * 7 {
+                child.kill().unwrap();
+                break;
+            }
+        }
+        child.wait().unwrap();
+        let store = Store::open(folder.path(), &log_vkey()).unwrap();
+        let kept = store.jobs().unwrap()[&[1; 32]].journal.last_slot;
+        assert!(kept >= said, "run {run}: slot {said} was acknowledged, {kept} is on the disk");
+    }
+}
+
+/// The coordinator's end of a fresh link, its control stream open.
+async fn control(listener: &Listener) -> (Connection, FrameWriter, FrameReader, u64) {
+    let link = listener.accept().await.unwrap().unwrap();
+    assert_eq!(link.peer_key(), key("h1", "tls").verifying_key().to_bytes());
+    let (writer, mut reader) = link.accept_bi().await.unwrap();
+    match reader.expect::<Hello>().await.unwrap() {
+        Hello::Control { versions, mirror_size } => {
+            assert_eq!(versions, [1]);
+            (link, writer, reader, mirror_size)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Takes requests to append until one of this kind came, and gives it to the log.
+async fn take_append(net: &mut Net, link: &Connection, kind: &str) {
+    let (mut writer, mut reader) = link.accept_bi().await.unwrap();
+    match reader.expect::<Hello>().await.unwrap() {
+        Hello::Request(Request::Append { envelope, .. }) => {
+            let parsed = leben_contracts::ledger::entry::Envelope::parse(&envelope).unwrap();
+            assert_eq!(parsed.action().kind, kind);
+            let index = net.append(&envelope).unwrap();
+            writer.send(&Answer::Appended { index, proof: vec![] }).await.unwrap();
+            writer.finish_and_wait().await.unwrap();
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends what is new, and waits until it is cosigned and certified.
+async fn bring(net: &Net, from: u64, writer: &mut FrameWriter, reader: &mut FrameReader) {
+    let leaves = net.leaves[usize::try_from(from).unwrap()..].to_vec();
+    writer.send(&Order::Entries { first_index: from, leaves }).await.unwrap();
+    writer.send(&Order::Cosign { body: net.cosign_body(from) }).await.unwrap();
+    let report: Report = reader.expect().await.unwrap();
+    assert!(matches!(report, Report::Cosigned { .. }), "{report:?}");
+    writer.send(&Order::Publish { note: net.certificate(&["h2", "h3"]) }).await.unwrap();
+    let report: Report = reader.expect().await.unwrap();
+    assert_eq!(report, Report::Certified { size: net.leaves.len() as u64 });
+}
+
+/// The network's clock is this machine's: the agent compares the two.
+fn net_now() -> Net {
+    Net::new()
+}
+
+fn options(net: &Net) -> Options {
+    let mut options = Options::default();
+    let here_ms = options.clock.now_ms();
+    options.clock.offset_ms = net.now_ms as i64 - here_ms as i64;
+    options
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_mirrors_offers_signs_is_cut_comes_back_and_restarts_where_it_stood() {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &COORDINATOR).unwrap();
+    let folder = joined(&listener.local_addr().unwrap().to_string());
+    let config = Config::load(folder.path()).unwrap();
+    let mut net = net_now();
+    let handle = spawn(config.clone(), options(&net)).unwrap();
+    let (link, mut writer, mut reader, mirror_size) = control(&listener).await;
+    assert_eq!(mirror_size, 0);
+    writer.send(&net.welcome()).await.unwrap();
+    bring(&net, 0, &mut writer, &mut reader).await;
+    take_append(&mut net, &link, "DatasetOffer").await;
+    let contract = net.propose(terms());
+    let size = net.leaves.len() as u64;
+    bring(&net, size - 2, &mut writer, &mut reader).await;
+    take_append(&mut net, &link, "Accept").await;
+
+    // Cut on purpose: it comes back by itself and says how far it is.
+    handle.cut(Duration::from_millis(50)).await;
+    link.closed().await;
+    let (link, mut writer, mut reader, mirror_size) = control(&listener).await;
+    assert_eq!(mirror_size, size);
+    writer.send(&net.welcome()).await.unwrap();
+    bring(&net, mirror_size, &mut writer, &mut reader).await;
+    assert_eq!(handle.reconnects(), 1);
+    let mut status = handle.status();
+    let accepted = |status: &Option<leben_worker::agent::Status>| {
+        status.as_ref().is_some_and(|status| status.linked && status.contracts.iter().any(|c| c.accepted))
+    };
+    tokio::time::timeout(Duration::from_secs(10), status.wait_for(accepted)).await.unwrap().unwrap();
+    let (sent, received) = handle.traffic();
+    assert!(sent > 0 && received > 0);
+
+    // A decision through the inbox, as the command line leaves it.
+    cli::decide(folder.path(), &contract.to_string()[..8], Decision::Revoke).unwrap();
+    take_append(&mut net, &link, "Revoke").await;
+    assert!(approvals::waiting(folder.path()).unwrap().is_empty());
+    handle.stop().await.unwrap();
+    link.closed().await;
+    assert!(!cli::status(folder.path()).unwrap().linked);
+
+    // A restart: same copy, same decisions.
+    let handle = spawn(config, options(&net)).unwrap();
+    let (_link, mut writer, mut reader, mirror_size) = control(&listener).await;
+    assert_eq!(mirror_size, net.leaves.len() as u64 - 1);
+    writer.send(&net.welcome()).await.unwrap();
+    bring(&net, mirror_size, &mut writer, &mut reader).await;
+    let revoked = |status: &Option<leben_worker::agent::Status>| {
+        status
+            .as_ref()
+            .is_some_and(|s| s.contracts.iter().any(|c| c.stopped.as_deref().is_some_and(|w| w.contains("revoked"))))
+    };
+    tokio::time::timeout(Duration::from_secs(10), handle.status().wait_for(revoked)).await.unwrap().unwrap();
+    handle.stop().await.unwrap();
+    let audit = cli::audit_text(folder.path()).unwrap();
+    assert!(audit.contains("approved-by-policy") && audit.contains("revoked"), "{audit}");
+    // The hospital's copy verifies as any published log does.
+    assert!(folder.path().join("mirror/public/checkpoint").exists());
+    let evidence = leben_contracts::ledger::store::LogReader::new(&folder.path().join("mirror/public"));
+    assert_eq!(evidence.entries(0..3, net.leaves.len() as u64).unwrap(), net.leaves[..3]);
+}
+
+#[tokio::test]
+async fn an_agent_that_never_joined_or_whose_keys_are_exposed_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::parse(folder.path(), "").unwrap();
+    let error = leben_worker::io::run(config.clone(), Options::default(), async {}).await.unwrap_err();
+    assert!(error.to_string().contains("leben-worker join"), "{error}");
+    let folder = joined("127.0.0.1:1");
+    let config = Config::load(folder.path()).unwrap();
+    let path = folder.path().join("keys/party.key");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let error = leben_worker::io::run(config, Options::default(), async {}).await.unwrap_err();
+    assert!(error.to_string().contains("party.key"), "{error}");
+}
+
+#[test]
+fn the_command_line_finds_a_contract_by_its_first_digits_and_leaves_what_was_shown() {
+    let (net, agent, contract) = proposed(false);
+    let folder = tempfile::tempdir().unwrap();
+    assert!(cli::status(folder.path()).unwrap_err().contains("leben-worker run"));
+    let status = agent.status(net.now_ms);
+    std::fs::write(folder.path().join("status.json"), serde_json::to_vec(&status).unwrap()).unwrap();
+    assert!(cli::contracts_text(&status).contains("leben-worker approve"));
+    assert!(cli::status_text(&status).contains("wait for a decision"));
+    assert!(cli::decide(folder.path(), "ab", Decision::Approve).unwrap_err().contains("4 digits"));
+    assert!(cli::decide(folder.path(), "zzzz", Decision::Approve).unwrap_err().contains("zzzz"));
+    assert!(cli::decide(folder.path(), &contract.to_string()[..6], Decision::Refuse("Not A Code".into())).is_err());
+    cli::decide(folder.path(), &contract.to_string()[..6], Decision::Approve).unwrap();
+    let waiting = approvals::waiting(folder.path()).unwrap();
+    let terms_hash = net.contract(&contract).terms_hash;
+    assert_eq!(waiting[0].command, Ok(Command::Approve { contract, terms_hash }));
+}
