@@ -33,7 +33,7 @@ fn heart_data() -> Option<PathBuf> {
 fn programs() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_leben")).parent().unwrap().to_owned();
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--bins", "-p", "leben-coordinator", "-p", "leben-worker"]).current_dir(root());
+    build.args(["build", "--bins", "-p", "leben", "-p", "leben-coordinator", "-p", "leben-worker"]).current_dir(root());
     if folder.ends_with("release") {
         build.arg("--release");
     }

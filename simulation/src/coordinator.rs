@@ -167,7 +167,8 @@ impl Coordinator {
         let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
         let Some(checkpoint) = &self.disk.checkpoint else { return Vec::new() };
         // What is on the disk is from before the sum was opened: the close was remembered before anybody was told.
-        let round_id = RoundId { stage: self.plan.stages[checkpoint.stage].id, round: checkpoint.round };
+        let Some(stage) = self.plan.stages.get(checkpoint.stage) else { return Vec::new() };
+        let round_id = RoundId { stage: stage.id, round: checkpoint.round };
         let survivors = checkpoint.pinned.clone().unwrap_or_default();
         seen.into_iter().map(|sum| Summed { round_id, slot: checkpoint.slot, survivors: survivors.clone(), sum }).collect()
     }

@@ -231,6 +231,7 @@ timeout = "10 minutes"
 
 [privacy]
 hospitals_min = {}
+threshold = {}
 on_drop = "repeat"
 
 [delivery]
@@ -244,6 +245,7 @@ accept_within = "1 hours"
         sets.join(", "),
         case.params,
         case.rounds,
-        case.hospitals
+        case.hospitals,
+        2 * case.hospitals / 3 + 1
     )
 }

@@ -1,0 +1,52 @@
+//! The coordinator dies between any two of its actions: the job ends in the same coefficients, and never in a second sum over
+//! other hospitals (`World::run` compares the journals of all hospitals, and the sums).
+
+mod common;
+
+use common::long_deal;
+use leben_contracts::agreement::terms::OnDrop;
+use leben_models::Outcome;
+use leben_simulation::{Agreement, End, Sight, Trap, World};
+
+fn outcomes(world: &World) -> Vec<Outcome> {
+    let checkpoint = world.coordinator.disk.checkpoint.as_ref().unwrap();
+    checkpoint.finished.values().map(|stage| stage.outcome.clone()).collect()
+}
+
+#[test]
+fn the_same_result_wherever_it_dies() {
+    let agreement = Agreement::new(long_deal(4, OnDrop::Continue));
+    let mut whole = World::new(7, &agreement);
+    assert_eq!(whole.run(), End::Delivered);
+    let actions = whole.actions();
+    assert!(actions > 100, "{actions}");
+    for dies_at in 1..=actions {
+        let mut world = World::new(7, &agreement);
+        world.coordinator.dies_at.insert(dies_at);
+        assert_eq!(world.run(), End::Delivered, "died at {dies_at}: {:#?}", world.story);
+        assert_eq!(outcomes(&world), outcomes(&whole), "died at {dies_at}");
+    }
+}
+
+#[test]
+fn after_a_close_the_sum_is_over_the_same_hospitals_or_none() {
+    // Hospital 2 is lost right after the close was remembered and the coordinator dies: the others may not be summed alone.
+    let agreement = Agreement::new(long_deal(5, OnDrop::Continue));
+    let mut ends = [0, 0];
+    for seed in 1..=12 {
+        let mut world = World::new(seed, &agreement);
+        world.traps.push(Trap::cut_before(2, Sight::Close, if seed % 2 == 0 { None } else { Some(20_000) }));
+        let fault = leben_simulation::Fault::RestartCoordinator { down_ms: 1000 };
+        world.traps.push(Trap { seat: 3, sight: Sight::Agree, nth: 1, before: true, fault });
+        match world.run() {
+            End::Delivered => ends[0] += 1,
+            End::Aborted { reason } => {
+                assert!(reason.contains("hospital-002"), "{reason}");
+                ends[1] += 1;
+            }
+            End::Expired => panic!("seed {seed}: {:#?}", world.story),
+        }
+        assert!(world.truth.sums.first().is_none_or(|sum| sum.survivors == [1, 2, 3, 4, 5]), "seed {seed}");
+    }
+    assert_eq!(ends, [6, 6], "with hospital 2 back it goes on, without it the job is given up");
+}
