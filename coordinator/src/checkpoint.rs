@@ -24,10 +24,14 @@ pub struct Checkpoint {
     pub round: u32,
     /// Digest of the state that the round starts from, hex; its bytes lie beside this file.
     pub state: Option<String>,
+    /// Digest of the state that the running stage started from, hex.
+    pub started: Option<String>,
     /// Survivors of the close that was sent for the running round, if one was.
     pub pinned: Option<Vec<u16>>,
     /// One loss for each finished round of the running stage.
     pub trace: Vec<f64>,
+    /// Hash chain over the transcripts of the running stage's finished rounds, hex; empty before the first.
+    pub transcripts: String,
     /// What finished stages left, by stage id.
     pub finished: BTreeMap<u32, Finished>,
 }
@@ -45,7 +49,7 @@ impl Checkpoint {
 pub struct Finished {
     /// Digest of the state for later stages, hex.
     pub state: String,
-    /// Digest of the state it started from, hex.
+    /// Digest of the state that its first round started from, hex.
     pub started_from: String,
     /// Rounds it took.
     pub rounds: u32,
@@ -55,6 +59,6 @@ pub struct Finished {
     pub hospitals: Vec<String>,
     /// One loss for each round.
     pub trace: Vec<f64>,
-    /// Digest over the stage's transcripts, hex: which rounds made this outcome.
+    /// Hash chain over the transcripts of its rounds, hex: which rounds made this outcome.
     pub transcripts: String,
 }

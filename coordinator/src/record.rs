@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leben_models::Outcome;
 use leben_privacy::seal;
-use leben_privacy::secure_sum::{Directory, Member, MemberKeys};
+use leben_privacy::secure_sum::{self, Directory, Member, MemberKeys};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -112,7 +112,10 @@ pub fn directory(plan: &Plan, keys: &BTreeMap<String, MemberKeys>) -> Directory 
     let member = |(index, hospital): (u16, String)| {
         keys.get(&hospital).map(|keys| Member { index, hospital: hospital.clone(), keys: keys.clone() })
     };
-    Directory { job: plan.contract, members: plan.seats().filter_map(member).collect(), threshold: plan.threshold }
+    let members: Vec<Member> = plan.seats().filter_map(member).collect();
+    // The terms may ask for more shares than the secure sum needs, never for fewer.
+    let least = secure_sum::threshold(u16::try_from(members.len()).unwrap_or(u16::MAX));
+    Directory { job: plan.contract, members, threshold: plan.threshold.max(least) }
 }
 
 /// The receipt of a finished stage.
@@ -164,13 +167,11 @@ pub fn commitment(bundle: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(b"leben/result/1").chain_update(bundle).finalize().into()
 }
 
-/// Digest over the transcripts of a stage's rounds, in order, hex.
-pub fn transcripts_digest(transcripts: &[[u8; 32]]) -> String {
-    let mut hash = Sha256::new_with_prefix(b"leben/transcripts/1");
-    for transcript in transcripts {
-        hash.update(transcript);
-    }
-    hex::encode(hash.finalize())
+/// One more link of the hash chain over a stage's transcripts: SHA-256("leben/transcripts/1" || chain || transcript), hex.
+/// A chain, so that a restart in the middle of a stage goes on with it.
+pub fn chain_transcript(chain: &str, transcript: &[u8; 32]) -> String {
+    let link = Sha256::new_with_prefix(b"leben/transcripts/1").chain_update(chain).chain_update(transcript);
+    hex::encode(link.finalize())
 }
 
 fn output_commitment(finished: &Finished) -> [u8; 32] {

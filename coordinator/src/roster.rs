@@ -74,10 +74,15 @@ impl Roster {
 
     /// Refused, or away for longer than `away_ms_max`.
     pub fn is_lost(&self, now_ms: u64, index: u16, away_ms_max: u64) -> bool {
-        self.seat(index).is_none_or(|seat| {
-            seat.refused.is_some()
-                || seat.away_since_ms.is_some_and(|since_ms| now_ms >= since_ms.saturating_add(away_ms_max))
-        })
+        self.lost_ms(index, away_ms_max).is_some_and(|at_ms| now_ms >= at_ms)
+    }
+
+    /// When a seat counts, or counted, as lost: 0 if it refused, `None` while it has a link.
+    pub fn lost_ms(&self, index: u16, away_ms_max: u64) -> Option<u64> {
+        match self.seat(index) {
+            Some(seat) if seat.refused.is_none() => seat.away_since_ms.map(|since_ms| since_ms.saturating_add(away_ms_max)),
+            _ => Some(0),
+        }
     }
 
     /// When the next seat that is away will count as lost.

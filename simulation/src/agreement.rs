@@ -43,6 +43,8 @@ pub struct Deal {
     pub hospitals: u16,
     /// Fewest in a sum.
     pub hospitals_min: u16,
+    /// Shares that open a secret, as the terms say.
+    pub threshold: u16,
     /// What a drop means.
     pub on_drop: OnDrop,
     /// Repeats of a round.
@@ -63,6 +65,7 @@ impl Deal {
         Deal {
             hospitals,
             hospitals_min: secure_sum::threshold(hospitals),
+            threshold: secure_sum::threshold(hospitals),
             on_drop: OnDrop::Continue,
             retries: 4,
             timeout_ms: 60_000,
@@ -213,7 +216,7 @@ impl Deal {
                 delta_e12: 0,
                 hospitals_min: self.hospitals_min,
                 secure_sum: true,
-                threshold: secure_sum::threshold(self.hospitals),
+                threshold: self.threshold,
             },
             price: Price { total_credits: 1000, splits, per_round: 0, deposit: 100 },
             delivery: Delivery {

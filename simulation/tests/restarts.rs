@@ -6,7 +6,7 @@ mod common;
 use common::long_deal;
 use leben_contracts::agreement::terms::OnDrop;
 use leben_models::Outcome;
-use leben_simulation::{Agreement, End, Sight, Trap, World};
+use leben_simulation::{Agreement, End, Fault, Sight, Trap, World};
 
 fn outcomes(world: &World) -> Vec<Outcome> {
     let checkpoint = world.coordinator.disk.checkpoint.as_ref().unwrap();
@@ -35,9 +35,10 @@ fn after_a_close_the_sum_is_over_the_same_hospitals_or_none() {
     let mut ends = [0, 0];
     for seed in 1..=12 {
         let mut world = World::new(seed, &agreement);
-        world.traps.push(Trap::cut_before(2, Sight::Close, if seed % 2 == 0 { None } else { Some(20_000) }));
-        let fault = leben_simulation::Fault::RestartCoordinator { down_ms: 1000 };
-        world.traps.push(Trap { seat: 3, sight: Sight::Agree, nth: 1, before: true, fault });
+        let lost = Fault::Cut { seat: 2, down_ms: if seed % 2 == 0 { None } else { Some(20_000) } };
+        for fault in [lost, Fault::RestartCoordinator { down_ms: 1000 }] {
+            world.traps.push(Trap { seat: 3, sight: Sight::Agree, nth: 1, before: true, fault });
+        }
         match world.run() {
             End::Delivered => ends[0] += 1,
             End::Aborted { reason } => {

@@ -123,6 +123,13 @@ async fn an_upload_that_is_cut_goes_on_where_it_was_and_its_root_is_over_what_ar
     let (answer, trailer) = tokio::sync::oneshot::channel();
     let upload = Upload { contract, slot: 1, masked: vector, ask_trailer: Some(ask), trailer: Some(trailer) };
     let uploading = tokio::spawn(upload::run(upload, shared.clone()));
+    // The agent signs once, whenever it is asked.
+    tokio::spawn(async move {
+        let root = asked.await.unwrap();
+        let signature = leben_privacy::secure_sum::Signature([0; 64]);
+        let upload = leben_privacy::secure_sum::Upload { slot: 1, root, signature };
+        answer.send(UploadTrailer { upload, next: None }).unwrap();
+    });
     let mut stored: Vec<Vec<u8>> = Vec::new();
     for cut_after in [Some(1), Some(2), None] {
         let (there, here) =
@@ -149,26 +156,19 @@ async fn an_upload_that_is_cut_goes_on_where_it_was_and_its_root_is_over_what_ar
             continue;
         }
         assert_eq!(stored, chunks, "nothing twice, nothing missing");
-        return finish(&mut writer, &mut reader, asked, answer, root, &there, uploading).await;
+        return finish((&mut writer, &mut reader), root, &there, uploading).await;
     }
 }
 
-/// The last frames of an upload: the root that the agent is asked to sign, the trailer, the coordinator's thanks.
+/// The last frames of an upload: the trailer over exactly what arrived, the coordinator's thanks.
 async fn finish(
-    writer: &mut FrameWriter,
-    reader: &mut FrameReader,
-    asked: tokio::sync::oneshot::Receiver<[u8; 32]>,
-    answer: tokio::sync::oneshot::Sender<UploadTrailer>,
+    (writer, reader): (&mut FrameWriter, &mut FrameReader),
     root: [u8; 32],
     link: &Connection,
     uploading: tokio::task::JoinHandle<Ended>,
 ) {
-    assert_eq!(asked.await.unwrap(), root);
-    let upload =
-        leben_privacy::secure_sum::Upload { slot: 1, root, signature: leben_privacy::secure_sum::Signature([0; 64]) };
-    let trailer = UploadTrailer { upload, next: None };
-    answer.send(trailer.clone()).unwrap();
-    assert_eq!(reader.expect::<UploadTrailer>().await.unwrap(), trailer);
+    let trailer = reader.expect::<UploadTrailer>().await.unwrap();
+    assert_eq!(trailer.upload.root, root);
     writer.send(&UploadReply::Stored).await.unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(10), uploading).await.unwrap().unwrap();
     assert!(matches!(ended, Ended::Stored), "{ended:?}");

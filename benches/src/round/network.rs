@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use leben::io::enrol::enrol;
+use leben::io::session::Watch;
 use leben::io::sync::{sync, update};
 use leben::io::{fetch, now_ms, submit, watch};
-use leben::watch::Event;
 use leben::{Home, Ledger, Session};
 use leben_coordinator::io::config::Config;
 use leben_coordinator::io::store::Invited;
@@ -21,7 +21,7 @@ use super::plain::traffic;
 use super::{BITS, Case, Measured, rows};
 use crate::Failure;
 use crate::child::{self, Child};
-use crate::machine::Meter;
+use crate::machine::{Meter, Reading};
 
 /// How long the network may take to be ready, and how long a case may take.
 const READY: Duration = Duration::from_secs(120);
@@ -68,24 +68,25 @@ struct Parties {
 
 async fn play(case: Case) -> Result<Measured, Failure> {
     let folder = tempfile::Builder::new().prefix("leben-bench-").tempdir()?;
-    let (mut parties, team) = build(folder.path(), case).await?;
+    let (parties, team) = build(folder.path(), case).await?;
     let session = Session::connect(&team).await?;
     let mut ledger = sync(&team, &session).await?;
     ready(&team, &session, &mut ledger, case.hospitals).await?;
 
     let submitted = Instant::now();
     let contract = submit::submit(&team, &session, &mut ledger, &job(case)).await?.contract;
+    let rounds = tokio::spawn(observe(session.watch(contract.0).await?, parties));
     let watched = Session::connect(&team).await?;
-    let mut rounds = Rounds::default();
-    let end = watch::watch(&team, watched, &mut ledger, contract, |event| rounds.see(event, &mut parties)).await?;
+    let end = watch::watch(&team, watched, &mut ledger, contract, |_| {}).await?;
     if !end.is_success() {
         return Err(format!("the job ended as {}: {}", end.phase, end.why).into());
     }
     let fetched = fetch::fetch(&team, &session, &mut ledger, contract, &folder.path().join("result")).await?;
     let submit_to_result_s = submitted.elapsed().as_secs_f64();
 
-    let begun = rounds.begun.ok_or("the first round was not seen")??;
-    let work = begun.meter.read()?;
+    let (rounds, mut parties) = rounds.await??;
+    let begun = rounds.begun.ok_or("the first round was not seen")?;
+    let work = rounds.work.ok_or("the last round was not seen")?;
     let after = traffic(&mut parties.workers)?;
     let peaks = parties.workers.iter().map(Child::peak_mib).collect::<Result<Vec<_>, _>>()?;
     let coordinator_peak_mib = parties.coordinator.peak_mib()?;
@@ -105,11 +106,12 @@ async fn play(case: Case) -> Result<Measured, Failure> {
     })
 }
 
-/// When each round began, as the AI team's watch hears it.
+/// When each round began, as the coordinator tells whoever watches the job.
 #[derive(Default)]
 struct Rounds {
     starts: Vec<(u32, Instant)>,
-    begun: Option<Result<Begun, Failure>>,
+    begun: Option<Begun>,
+    work: Option<Reading>,
 }
 
 /// What had been used when the first round began.
@@ -118,20 +120,24 @@ struct Begun {
     traffic: (u64, u64),
 }
 
-impl Rounds {
-    fn see(&mut self, event: &Event, parties: &mut Parties) {
-        let Event::Running(progress) = event else { return };
-        // Before that, the job waits for the hospitals' keys and for the ledger.
+/// Watches from the proposal to the delivery. The AI team's own watch asks the ledger twice a second until the job runs, which
+/// is too late for rounds of milliseconds.
+async fn observe(mut progress: Watch, mut parties: Parties) -> Result<(Rounds, Parties), Failure> {
+    let mut rounds = Rounds::default();
+    while let Some(progress) = progress.next().await? {
+        // Before that, the job waits for signatures, for the hospitals' keys and for the ledger.
         if progress.phase != "Running" || progress.stage.is_none() {
-            return;
+            continue;
         }
-        if self.starts.last().is_none_or(|(round, _)| *round < progress.round) {
-            self.starts.push((progress.round, Instant::now()));
+        if rounds.starts.last().is_none_or(|(round, _)| *round < progress.round) {
+            rounds.starts.push((progress.round, Instant::now()));
         }
-        if self.begun.is_none() {
-            self.begun = Some(begin(parties));
+        if rounds.begun.is_none() {
+            rounds.begun = Some(begin(&mut parties)?);
         }
     }
+    rounds.work = rounds.begun.as_ref().map(|begun| begun.meter.read()).transpose()?;
+    Ok((rounds, parties))
 }
 
 fn begin(parties: &mut Parties) -> Result<Begun, Failure> {

@@ -85,8 +85,14 @@ async fn append(
     let home = Home::open(root)?;
     let session = Session::connect(&home).await?;
     let ledger = sync(&home, &session).await?;
-    let job = Job::parse(&JobFile::default().text().replace("total = 100", "total = 0")).unwrap();
-    let terms = draft(&job, &ledger.offers(home.party()).ok_or("not enrolled")?, now_ms()).unwrap();
+    // Whatever is offered; nobody is going to sign it.
+    let offers = ledger.offers(home.party()).ok_or("not enrolled")?;
+    let sets: Vec<String> = offers.sets.iter().map(leben::offers::Set::name).collect();
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    let job = JobFile { sets: &sets, ..JobFile::default() }.text().replace("total = 100", "total = 0");
+    let job = job.replace("hospitals_min = 3", &format!("hospitals_min = {}", sets.len().min(3)));
+    let job = Job::parse(&job).unwrap();
+    let terms = draft(&job, &offers, now_ms()).unwrap();
     loop {
         let count = answers.lock().unwrap().len();
         if stopped.load(Ordering::Relaxed) {

@@ -1,26 +1,27 @@
 //! kill -9, everybody in turn and all at once, while a contract is signed, while it runs and between its stages.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::acknowledged::{Bystander, verify_all};
 use crate::deployment::{Deployment, HOSPITALS};
-use crate::process::{Process, wait_until};
+use crate::process::wait_until;
 use crate::rows::JobFile;
 
-/// The stage and round of each progress line so far.
-fn rounds(watch: &Process) -> Vec<(u64, u64)> {
-    let printed = watch.printed();
-    let events = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let running = events.filter(|event| event["event"] == "progress" && event["phase"] == "Running");
-    running.filter_map(|event| Some((event["stage"].as_u64()?, event["round"].as_u64()?))).collect()
+/// The stage (from 1) and round that the coordinator would go on with, by its own file.
+fn standing(deployment: &Deployment, contract: &str) -> (u64, u64) {
+    let text = fs::read(deployment.path("coordinator/jobs").join(contract).join("job.json")).unwrap_or_default();
+    let job: Value = serde_json::from_slice(&text).unwrap_or_default();
+    (job["stage"].as_u64().map_or(0, |stage| stage + 1), job["round"].as_u64().unwrap_or(0))
 }
 
-/// Waits until the job is at this stage and round, or beyond.
-fn wait_for_round(watch: &Process, stage: u64, round: u64) {
+/// Waits until the job is at this stage and round, and not yet beyond the stage.
+fn wait_for_round(deployment: &Deployment, contract: &str, stage: u64, round: u64) {
     wait_until(&format!("stage {stage}, round {round}"), || {
-        let printed = watch.printed();
-        assert!(!printed.contains("\"event\":\"end\""), "over before stage {stage}, round {round}: {printed}");
-        rounds(watch).into_iter().any(|now| now >= (stage, round))
+        let now = standing(deployment, contract);
+        assert!(now.0 <= stage, "at {now:?} before stage {stage} was met: the job is too short for this test");
+        now >= (stage, round)
     });
 }
 
@@ -34,9 +35,9 @@ fn kill_worker(deployment: &mut Deployment, hospital: &str) {
 
 #[test]
 fn a_job_survives_kill_9_of_everybody_and_no_acknowledged_entry_is_lost() {
-    let mut deployment = Deployment::running(400);
+    let mut deployment = Deployment::running(20_000);
     let bystander = Bystander::start(&deployment);
-    let submitted = deployment.submit(&JobFile { more_fits: 2, ..JobFile::default() }.text());
+    let submitted = deployment.submit(&JobFile { more_fits: 4, ..JobFile::default() }.text());
     let contract = submitted["contract"].as_str().unwrap().to_owned();
 
     // While people sign.
@@ -52,18 +53,21 @@ fn a_job_survives_kill_9_of_everybody_and_no_acknowledged_entry_is_lost() {
     watch = deployment.watch(&contract);
 
     // While it runs: the coordinator, a hospital, the team.
-    wait_for_round(&watch, 2, 2);
+    wait_for_round(&deployment, &contract, 2, 2);
     kill_coordinator(&mut deployment);
     deployment.serve();
-    wait_for_round(&watch, 2, 4);
+    wait_for_round(&deployment, &contract, 3, 2);
     kill_worker(&mut deployment, "basel");
     deployment.run("basel");
-    wait_for_round(&watch, 3, 1);
+    wait_for_round(&deployment, &contract, 4, 2);
     watch.kill();
     watch = deployment.watch(&contract);
 
-    // Between two stages, and then everybody at once.
-    wait_for_round(&watch, 3, 5);
+    // As a stage begins, and then everybody at once.
+    wait_for_round(&deployment, &contract, 5, 1);
+    kill_coordinator(&mut deployment);
+    deployment.serve();
+    wait_for_round(&deployment, &contract, 6, 3);
     kill_coordinator(&mut deployment);
     HOSPITALS.iter().for_each(|hospital| kill_worker(&mut deployment, hospital));
     deployment.serve();

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leben_contracts::agreement::body::Body;
-use leben_protocol::frame::{ContractId, JobReport, Order, Progress, UploadTrailer};
+use leben_protocol::frame::{ContractId, Order, Progress, UploadTrailer};
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::now_ms;
+use super::events::{Event, Orders};
 use super::fatal::Fatal;
 use super::ledger::Ledger;
 use super::metrics::Metrics;
@@ -21,74 +22,6 @@ use super::store::Store;
 use crate::job::{Action, Job};
 use crate::plan::{Patience, Plan};
 use crate::schedule;
-
-/// Orders to one worker's link.
-pub type Orders = mpsc::Sender<Order>;
-
-/// What happened.
-pub enum Event {
-    /// A worker's link came up (with its orders) or went down.
-    Link {
-        /// The hospital.
-        hospital: String,
-        /// Where its orders go, while it has a link.
-        orders: Option<Orders>,
-    },
-    /// A worker's report on a job.
-    Report {
-        /// The hospital.
-        hospital: String,
-        /// The job.
-        contract: ContractId,
-        /// What it says.
-        report: JobReport,
-    },
-    /// A worker wants to upload.
-    Upload {
-        /// The hospital.
-        hospital: String,
-        /// The job.
-        contract: ContractId,
-        /// The slot.
-        slot: u64,
-        /// Chunks it has.
-        chunks: u64,
-        /// Its seat, or why not.
-        reply: oneshot::Sender<Result<u16, Reject>>,
-    },
-    /// So many chunks of an upload are stored.
-    Stored {
-        /// Which.
-        id: UploadId,
-        /// How many.
-        chunks: u64,
-    },
-    /// An upload ended with its trailer.
-    Trailer {
-        /// Which.
-        id: UploadId,
-        /// The trailer.
-        trailer: Box<UploadTrailer>,
-        /// Whether it was good.
-        reply: oneshot::Sender<Result<(), Reject>>,
-    },
-    /// The ledger would not take a job's record.
-    Refused {
-        /// The job.
-        contract: ContractId,
-        /// The step.
-        key: String,
-        /// Why.
-        reject: Reject,
-    },
-    /// Somebody wants to watch a job.
-    Watch {
-        /// The job.
-        contract: ContractId,
-        /// Its progress from now on.
-        reply: oneshot::Sender<Option<watch::Receiver<Progress>>>,
-    },
-}
 
 /// What the jobs need from the rest of the shell.
 pub struct Jobs {

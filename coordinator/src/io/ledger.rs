@@ -28,7 +28,7 @@ use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fatal::Fatal;
-use super::jobs::Orders;
+use super::events::Orders;
 use super::sequence::Sequence;
 
 /// How many commands may wait for the writer.

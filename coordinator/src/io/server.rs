@@ -12,7 +12,7 @@ use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, watch};
 
 use super::clock::now_ms;
-use super::jobs::Event;
+use super::events::Event;
 use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::spool::Spool;

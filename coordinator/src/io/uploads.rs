@@ -8,7 +8,7 @@ use leben_protocol::quic::{ChunkReader, FrameReader, FrameWriter, LinkError, Par
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::oneshot;
 
-use super::jobs::Event;
+use super::events::Event;
 use super::server::Service;
 use super::spool::UploadId;
 

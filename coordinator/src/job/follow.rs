@@ -4,9 +4,15 @@ use super::{Action, Job, Step, join};
 use crate::facts::Facts;
 use crate::record::{self, Record};
 
+/// Fewest members of a secure sum: in a sum of two each would read the other.
+const MEMBERS_MIN: usize = 3;
+
 impl Job {
     /// Moves from one step on the ledger to the next.
     pub(super) fn follow(&mut self, now_ms: u64, facts: &Facts) {
+        if let Some(abort) = self.given_up.clone() {
+            return self.ask_once(Some(abort));
+        }
         if facts.directory.is_none() {
             return self.follow_keys(now_ms, facts);
         }
@@ -21,7 +27,9 @@ impl Job {
             self.checkpoint.round = 1;
             self.checkpoint.state = None;
             self.checkpoint.pinned = None;
+            self.checkpoint.started = None;
             self.checkpoint.trace.clear();
+            self.checkpoint.transcripts.clear();
             self.actions.push_back(Action::Remember(self.checkpoint.clone()));
             self.step = Step::Start;
             return self.follow(now_ms, facts);
@@ -42,15 +50,16 @@ impl Job {
         }
     }
 
-    fn follow_keys(&mut self, now_ms: u64, facts: &Facts) {
-        let Step::Keys { since_ms, .. } = self.step else { return };
+    pub(super) fn follow_keys(&mut self, now_ms: u64, facts: &Facts) {
+        let Step::Keys { since_ms } = self.step else { return };
         let have = facts.key_records.len();
         let missing: Vec<&String> = self.plan.hospitals.iter().filter(|h| !facts.key_records.contains_key(*h)).collect();
         self.message = match missing.is_empty() {
             true => "every hospital's key is on the ledger".into(),
             false => format!("waiting for the keys of {}", join(&missing)),
         };
-        let needed = usize::from(self.plan.stages.first().map_or(0, |s| s.rules.hospitals_min).max(self.plan.threshold));
+        let hospitals_min = self.plan.stages.first().map_or(0, |stage| stage.rules.hospitals_min);
+        let needed = usize::from(hospitals_min.max(self.plan.threshold)).max(MEMBERS_MIN);
         let patience_over = now_ms >= since_ms.saturating_add(self.keys_patience_ms());
         if missing.is_empty() || (patience_over && have >= needed) {
             let directory = record::directory(&self.plan, &facts.key_records);

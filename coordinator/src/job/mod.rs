@@ -66,7 +66,7 @@ mod rounds;
 #[derive(Debug)]
 enum Step {
     /// Hospitals publish their keys; then the directory is frozen.
-    Keys { since_ms: u64, frozen: bool },
+    Keys { since_ms: u64 },
     /// The stage's start is being recorded.
     Start,
     /// Its rounds run.
@@ -90,10 +90,14 @@ pub struct Job {
     root: [u8; 32],
     step: Step,
     preparation: Option<Preparation>,
-    transcripts: Vec<[u8; 32]>,
+    facts: Facts,
+    /// The step that gives the job up, until the ledger shows it.
+    given_up: Option<Record>,
     suspended: bool,
     asked: BTreeSet<String>,
     message: String,
+    /// When time was looked at last.
+    looked_ms: u64,
     sequence: u64,
     ended: bool,
     phase_word: String,
@@ -121,12 +125,14 @@ impl Job {
             roster,
             directory: None,
             root: [0; 32],
-            step: Step::Keys { since_ms: now_ms, frozen: false },
+            step: Step::Keys { since_ms: now_ms },
             preparation: Some(Preparation::new(checkpoint.slot + 1)),
-            transcripts: Vec::new(),
+            facts: Facts::default(),
+            given_up: None,
             suspended: false,
             asked: BTreeSet::new(),
             message: "waiting for the hospitals' keys".into(),
+            looked_ms: now_ms,
             sequence: 0,
             ended: false,
             phase_word: "Executable".into(),
@@ -161,8 +167,9 @@ impl Job {
     pub fn poll_timeout(&self, now_ms: u64) -> Option<(u64, &'static str)> {
         match &self.step {
             Step::Run { round, .. } => round.poll_timeout(now_ms, &self.roster),
-            Step::Keys { since_ms, frozen: false } => {
-                Some((since_ms.saturating_add(self.keys_patience_ms()), "hospitals' keys are awaited"))
+            Step::Keys { since_ms } => {
+                let at_ms = since_ms.saturating_add(self.keys_patience_ms());
+                (at_ms > self.looked_ms).then_some((at_ms, "hospitals' keys are awaited"))
             }
             _ => None,
         }
@@ -170,8 +177,14 @@ impl Job {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now_ms: u64) {
-        if let Step::Run { round, .. } = &mut self.step {
-            round.handle_timeout(now_ms, &self.roster);
+        self.looked_ms = now_ms;
+        match &mut self.step {
+            Step::Run { round, .. } => round.handle_timeout(now_ms, &self.roster),
+            Step::Keys { .. } => {
+                let facts = self.facts.clone();
+                self.follow_keys(now_ms, &facts);
+            }
+            _ => {}
         }
         self.settle_down(now_ms);
     }
@@ -201,6 +214,8 @@ impl Job {
         self.root = root;
         self.phase_word.clone_from(&facts.phase);
         self.suspended = facts.suspended;
+        self.looked_ms = now_ms;
+        self.facts.clone_from(facts);
         for hospital in &facts.revoked {
             self.roster.set_refused(hospital, "revoked its data".into());
         }
@@ -240,7 +255,7 @@ impl Job {
                     JobReport::Refused { .. } => {}
                 }
             }
-            _ => self.handle_report_between_rounds(now_ms, seat, report)?,
+            _ => self.handle_report_between_rounds(seat, report)?,
         }
         self.settle_down(now_ms);
         Ok(())
@@ -324,11 +339,11 @@ impl Job {
         self.roster.index_of(hospital).ok_or_else(not_here)
     }
 
-    fn handle_report_between_rounds(&mut self, now_ms: u64, seat: u16, report: JobReport) -> Result<(), Reject> {
+    fn handle_report_between_rounds(&mut self, seat: u16, report: JobReport) -> Result<(), Reject> {
         let (Some(preparation), Some(directory)) = (&mut self.preparation, &self.directory) else { return Ok(()) };
         match report {
-            JobReport::Advertised(key) => preparation.handle_key(now_ms, seat, key, directory),
-            JobReport::Shares { slot, sealed } => preparation.handle_shares(now_ms, seat, slot, sealed),
+            JobReport::Advertised(key) => preparation.handle_key(seat, key, directory),
+            JobReport::Shares { slot, sealed } => preparation.handle_shares(seat, slot, sealed),
             // Answers to a phase that ended without them.
             JobReport::Agreed(_) | JobReport::Revealed(_) | JobReport::Working { .. } | JobReport::Refused { .. } => Ok(()),
         }
@@ -349,6 +364,8 @@ impl Job {
         }
         if let Step::Run { round, .. } = &mut self.step {
             round.handle_gone(now_ms, seat, slot, &self.roster);
+        } else if let Some(preparation) = &mut self.preparation {
+            preparation.handle_gone(seat, slot);
         }
         self.settle_down(now_ms);
         Ok(())
@@ -367,7 +384,9 @@ impl Job {
         self.say(reason.clone());
         self.step = Step::Ended;
         let stage = self.current_stage().or(self.plan.stages.first()).map(|stage| stage.id);
-        self.ask_once(Some(Record::Abort { code: code.to_owned(), reason, stage }));
+        let abort = Record::Abort { code: code.to_owned(), reason, stage };
+        self.given_up = Some(abort.clone());
+        self.ask_once(Some(abort));
     }
 
     fn end(&mut self, message: String) {

@@ -1,10 +1,11 @@
 //! From one round of a stage to the next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use leben_models::{Next, Outcome as Estimate, State};
 use leben_privacy::secure_sum::RoundId;
+use sha2::{Digest, Sha256};
 
 use super::{Action, Job, Step};
 use crate::checkpoint::Finished;
@@ -51,7 +52,7 @@ impl Job {
             Err(finding) => return self.fail("finding", format!("stage '{}': {finding}", stage.name)),
         };
         let bytes = state.to_bytes();
-        let digest = state.digest();
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
         let opened = Opened {
             contract: self.plan.contract,
             round_id: RoundId { stage: stage.id, round: self.checkpoint.round },
@@ -63,8 +64,10 @@ impl Job {
             epoch: self.checkpoint.epoch,
             directory,
         };
+        self.checkpoint.started.get_or_insert_with(|| hex::encode(digest));
         self.checkpoint.state = Some(hex::encode(digest));
-        self.states.insert(hex::encode(digest), bytes.clone());
+        // From here on the state is in the step and on the disk; a second copy here would grow with every round.
+        self.forget_states();
         self.actions.push_back(Action::StoreState { digest, bytes });
         self.actions.push_back(Action::Remember(self.checkpoint.clone()));
         let preparation = self.preparation.take().unwrap_or_else(|| Preparation::new(self.checkpoint.slot + 1));
@@ -120,14 +123,16 @@ impl Job {
             Outcome::Summed { sum, survivors, transcript } => (sum, survivors, transcript),
             Outcome::Failed { reason } => return self.fail("too-few-hospitals", format!("stage '{}': {reason}", stage.name)),
         };
-        self.transcripts.push(transcript);
         let next = match stage.algorithm.combine(&state, &sum) {
             Ok(next) => next,
             Err(finding) => return self.fail("finding", format!("stage '{}': {finding}", stage.name)),
         };
+        drop(sum);
         self.checkpoint.pinned = None;
+        self.checkpoint.transcripts = record::chain_transcript(&self.checkpoint.transcripts, &transcript);
         match next {
             Next::Round(next) => {
+                drop(state);
                 self.checkpoint.trace.extend(stage.algorithm.loss(&next));
                 if self.checkpoint.round >= stage.rounds_max {
                     let rounds = stage.rounds_max;
@@ -136,36 +141,38 @@ impl Job {
                 self.checkpoint.round += 1;
                 self.begin_round(now_ms, next);
             }
-            Next::Done(outcome, last) => self.finish_stage(&stage, outcome, &last, &survivors, &state),
+            Next::Done(outcome, last) => self.finish_stage(&stage, outcome, &last, &survivors),
         }
     }
 
-    fn finish_stage(
-        &mut self,
-        stage: &StagePlan,
-        outcome: Estimate,
-        last: &State,
-        survivors: &[u16],
-        started: &State,
-    ) {
+    fn finish_stage(&mut self, stage: &StagePlan, outcome: Estimate, last: &State, survivors: &[u16]) {
         let bytes = last.to_bytes();
-        let digest = last.digest();
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
         let finished = Finished {
             state: hex::encode(digest),
-            started_from: hex::encode(started.digest()),
+            started_from: self.checkpoint.started.clone().unwrap_or_default(),
             rounds: self.checkpoint.round,
             outcome,
             hospitals: survivors.iter().map(|seat| self.roster.name(*seat).to_owned()).collect(),
             trace: self.checkpoint.trace.clone(),
-            transcripts: record::transcripts_digest(&self.transcripts),
+            transcripts: self.checkpoint.transcripts.clone(),
         };
-        self.transcripts.clear();
         self.say(format!("stage '{}' is done after {} rounds", stage.name, self.checkpoint.round));
         self.checkpoint.finished.insert(stage.id, finished);
-        self.states.insert(hex::encode(digest), bytes.clone());
+        if self.plan.stages.iter().any(|later| later.state_from == Some(stage.id)) {
+            self.states.insert(hex::encode(digest), bytes.clone());
+        }
         self.actions.push_back(Action::StoreState { digest, bytes });
         self.actions.push_back(Action::Remember(self.checkpoint.clone()));
         self.step = Step::Receipt;
         self.ask_once(record::receipt(&self.plan, &self.checkpoint, stage.id));
+    }
+
+    /// Keeps only the bytes that a later stage starts from.
+    fn forget_states(&mut self) {
+        let later = self.plan.stages.iter().skip(self.checkpoint.stage + 1).filter_map(|stage| stage.state_from);
+        let needed: BTreeSet<&String> =
+            later.filter_map(|id| self.checkpoint.finished.get(&id)).map(|finished| &finished.state).collect();
+        self.states.retain(|digest, _| needed.contains(digest));
     }
 }

@@ -220,14 +220,22 @@ impl Collect {
         }
     }
 
-    /// When somebody has been silent too long.
-    pub fn deadline_ms(&self, rules: &Rules, _roster: &Roster) -> Option<(u64, &'static str)> {
+    /// When the next missing hospital will count as lost.
+    pub fn deadline_ms(&self, now_ms: u64, rules: &Rules, roster: &Roster) -> Option<(u64, &'static str)> {
         let missing = self.cohort.iter().filter(|seat| !self.folded.contains(seat));
-        missing
-            .filter_map(|seat| self.seen_ms.get(seat))
-            .map(|seen_ms| seen_ms.saturating_add(rules.silent_ms_max))
-            .min()
-            .map(|at_ms| (at_ms, "a hospital's vector is awaited"))
+        let lost_ms: Vec<u64> = missing.map(|seat| self.lost_ms(*seat, rules, roster)).collect();
+        let next = lost_ms.iter().filter(|at_ms| **at_ms > now_ms).min();
+        // Those that are lost already are no reason to look again, unless nobody else is waited for.
+        next.or(lost_ms.iter().max()).map(|at_ms| (*at_ms, "a hospital's vector is awaited"))
+    }
+
+    /// When a hospital whose vector is missing counts, or counted, as lost; 0 if it said so itself.
+    fn lost_ms(&self, seat: u16, rules: &Rules, roster: &Roster) -> u64 {
+        if self.gone.contains(&seat) {
+            return 0;
+        }
+        let silent_ms = self.seen_ms.get(&seat).copied().unwrap_or(0).saturating_add(rules.silent_ms_max);
+        roster.lost_ms(seat, rules.away_ms_max).map_or(silent_ms, |away_ms| away_ms.min(silent_ms))
     }
 
     /// Can the slot close?
@@ -239,13 +247,7 @@ impl Collect {
         if missing.is_empty() {
             return Poll::Complete;
         }
-        let lost = |seat: &u16| {
-            let silent_since_ms = self.seen_ms.get(seat).copied().unwrap_or(0);
-            self.gone.contains(seat)
-                || roster.is_lost(now_ms, *seat, rules.away_ms_max)
-                || now_ms >= silent_since_ms.saturating_add(rules.silent_ms_max)
-        };
-        if !missing.iter().all(lost) {
+        if missing.iter().any(|seat| now_ms < self.lost_ms(*seat, rules, roster)) {
             return Poll::Wait;
         }
         let names: Vec<&str> = missing.iter().map(|seat| roster.name(*seat)).collect();

@@ -16,11 +16,17 @@ use crate::roster::Roster;
 #[derive(Debug)]
 pub struct Preparation {
     slot: u64,
+    /// Since when keys are waited for: from the moment at which nothing but this slot is worked on. What rode along on the
+    /// slot before came early, and does not use up anybody's patience.
     since_ms: Option<u64>,
+    /// Since when shares are waited for.
+    shares_since_ms: Option<u64>,
     asked: BTreeSet<u16>,
     keys: BTreeMap<u16, SlotKey>,
     frozen: Option<Vec<SlotKey>>,
     shares: BTreeMap<u16, Vec<SealedShare>>,
+    /// Seats that lost the secrets of their fixed key: they can only join a slot with a new one.
+    gone: BTreeSet<u16>,
 }
 
 /// What is needed to open the slot.
@@ -41,6 +47,9 @@ pub enum Poll {
     Wait,
     /// Too few shares came for the keys that were fixed: begin again with a new slot.
     Again,
+    /// A hospital that the terms want came back after the keys were fixed: begin again with it. Costs no repeat, since
+    /// nothing was opened; it cannot go round in circles, since keys are fixed without a hospital once, when patience is over.
+    Widen,
     /// Too few hospitals, and the terms' patience is over.
     Hopeless(String),
     /// It can.
@@ -53,10 +62,12 @@ impl Preparation {
         Preparation {
             slot,
             since_ms: None,
+            shares_since_ms: None,
             asked: BTreeSet::new(),
             keys: BTreeMap::new(),
             frozen: None,
             shares: BTreeMap::new(),
+            gone: BTreeSet::new(),
         }
     }
 
@@ -74,8 +85,8 @@ impl Preparation {
         self.since_ms = Some(now_ms);
     }
 
-    /// A hospital's key. A second one is ignored: the first may be fixed already.
-    pub fn handle_key(&mut self, now_ms: u64, seat: u16, key: SlotKey, directory: &Directory) -> Result<(), Reject> {
+    /// A hospital's key. Until the keys are fixed a later one takes its place: the hospital was restarted in between.
+    pub fn handle_key(&mut self, seat: u16, key: SlotKey, directory: &Directory) -> Result<(), Reject> {
         if key.slot != self.slot {
             return Ok(());
         }
@@ -83,21 +94,14 @@ impl Preparation {
             return Err(Reject::new(RejectCode::BadSignature, "a slot key under another hospital's number"));
         }
         key.verify(directory).map_err(|error| Reject::new(RejectCode::BadSignature, error.to_string()))?;
-        self.since_ms.get_or_insert(now_ms);
         if self.frozen.is_none() {
-            self.keys.entry(seat).or_insert(key);
+            self.keys.insert(seat, key);
         }
         Ok(())
     }
 
     /// A hospital's shares for everybody whose key was fixed.
-    pub fn handle_shares(
-        &mut self,
-        now_ms: u64,
-        seat: u16,
-        slot: u64,
-        sealed: Vec<SealedShare>,
-    ) -> Result<(), Reject> {
+    pub fn handle_shares(&mut self, seat: u16, slot: u64, sealed: Vec<SealedShare>) -> Result<(), Reject> {
         let Some(frozen) = self.frozen.as_ref().filter(|_| slot == self.slot) else { return Ok(()) };
         let receivers: BTreeSet<u16> = sealed.iter().map(|share| share.to).collect();
         let complete = sealed.len() == frozen.len()
@@ -106,17 +110,22 @@ impl Preparation {
         if !complete {
             return Err(Reject::new(RejectCode::Malformed, "shares are not one for each key of the slot"));
         }
-        self.since_ms.get_or_insert(now_ms);
         self.shares.entry(seat).or_insert(sealed);
         Ok(())
     }
 
+    /// A hospital refused this slot. If its key is fixed already, it is not waited for any more.
+    pub fn handle_gone(&mut self, seat: u16, slot: u64) {
+        if slot == self.slot && self.frozen.is_some() && !self.shares.contains_key(&seat) {
+            self.gone.insert(seat);
+        }
+    }
+
     /// Fixes the keys so that they can ride on a close.
-    pub fn freeze(&mut self, now_ms: u64) -> Option<(u64, Vec<SlotKey>)> {
+    pub fn freeze(&mut self) -> Option<(u64, Vec<SlotKey>)> {
         if self.keys.is_empty() {
             return None;
         }
-        self.since_ms.get_or_insert(now_ms);
         let keys = self.frozen.get_or_insert_with(|| self.keys.values().cloned().collect());
         Some((self.slot, keys.clone()))
     }
@@ -132,19 +141,13 @@ impl Preparation {
     }
 
     /// Asks those who are linked but not in the open slot for a key, once each.
-    pub fn ask_bystanders(
-        &mut self,
-        now_ms: u64,
-        cohort: &[u16],
-        roster: &Roster,
-        actions: &mut VecDeque<Action>,
-    ) {
+    pub fn ask_bystanders(&mut self, cohort: &[u16], roster: &Roster, actions: &mut VecDeque<Action>) {
         if self.frozen.is_some() {
             return;
         }
         for seat in roster.seats().iter().map(|seat| seat.index) {
             if roster.is_present(seat) && !cohort.contains(&seat) && !self.keys.contains_key(&seat) {
-                self.ask(now_ms, seat, actions);
+                self.ask(seat, actions);
             }
         }
     }
@@ -152,17 +155,28 @@ impl Preparation {
     /// What a hospital that came back has to be told again.
     pub fn retell(&mut self, seat: u16, actions: &mut VecDeque<Action>) {
         self.asked.remove(&seat);
-        if let Some(keys) = &self.frozen
-            && self.keys.contains_key(&seat)
-            && !self.shares.contains_key(&seat)
-        {
-            actions.push_back(Action::Send { seat, order: self.keys_order(keys) });
+        if !self.keys.contains_key(&seat) {
+            return;
+        }
+        match &self.frozen {
+            Some(keys) if !self.shares.contains_key(&seat) => {
+                actions.push_back(Action::Send { seat, order: self.keys_order(keys) });
+            }
+            Some(_) => {}
+            // It may have been restarted: then the secrets of its key are lost, and it makes a new one.
+            None => self.ask(seat, actions),
         }
     }
 
-    /// When the patience of this phase ends.
-    pub fn deadline_ms(&self, rules: &Rules) -> Option<(u64, &'static str)> {
-        self.since_ms.map(|since_ms| (since_ms.saturating_add(rules.silent_ms_max), "keys or shares are awaited"))
+    /// When the patience of this phase ends next.
+    pub fn deadline_ms(&self, now_ms: u64, rules: &Rules) -> Option<(u64, &'static str)> {
+        let over_ms = |since_ms: Option<u64>| since_ms.map(|since_ms| since_ms.saturating_add(rules.silent_ms_max));
+        let (keys_ms, shares_ms) = (over_ms(self.since_ms), over_ms(self.shares_since_ms));
+        match (keys_ms, shares_ms) {
+            (Some(keys_ms), Some(shares_ms)) if keys_ms <= now_ms => Some((shares_ms, "shares are awaited")),
+            (Some(keys_ms), _) => Some((keys_ms, "keys or shares are awaited")),
+            _ => None,
+        }
     }
 
     /// Moves the phase as far as it goes.
@@ -174,12 +188,12 @@ impl Preparation {
         pinned: Option<&[u16]>,
         actions: &mut VecDeque<Action>,
     ) -> Poll {
-        let since_ms = *self.since_ms.get_or_insert(now_ms);
-        let patience_over = now_ms >= since_ms.saturating_add(rules.silent_ms_max);
-        let waited_for = |seat: u16| {
-            let lost = if rules.repeat_on_drop || pinned.is_some() { roster.is_lost(now_ms, seat, u64::MAX) } else { roster.is_lost(now_ms, seat, rules.away_ms_max) };
-            !lost && !patience_over
-        };
+        let over = |since_ms: u64| now_ms >= since_ms.saturating_add(rules.silent_ms_max);
+        let keys_over = over(*self.since_ms.get_or_insert(now_ms));
+        let wants_all = rules.repeat_on_drop || pinned.is_some();
+        // Who is wanted in any case is waited for as long as patience lasts, however long it is away.
+        let away_ms_max = if wants_all { u64::MAX } else { rules.away_ms_max };
+        let willing = |seat: u16| !roster.is_lost(now_ms, seat, away_ms_max);
         let wanted: Vec<u16> = match pinned {
             Some(seats) => seats.to_vec(),
             None => roster.seats().iter().map(|seat| seat.index).collect(),
@@ -187,19 +201,29 @@ impl Preparation {
         if self.frozen.is_none() {
             for seat in wanted.iter().copied().filter(|seat| roster.is_present(*seat)) {
                 if !self.keys.contains_key(&seat) {
-                    self.ask(now_ms, seat, actions);
+                    self.ask(seat, actions);
                 }
             }
-            if wanted.iter().any(|seat| !self.keys.contains_key(seat) && waited_for(*seat)) {
+            if !keys_over && wanted.iter().any(|seat| !self.keys.contains_key(seat) && willing(*seat)) {
                 return Poll::Wait;
             }
             let here: Vec<u16> = wanted.iter().copied().filter(|seat| self.keys.contains_key(seat)).collect();
             if let Some(reason) = too_few(&here, &wanted, rules, roster, pinned.is_some()) {
                 return Poll::Hopeless(reason);
             }
-            self.freeze(now_ms);
+            self.freeze();
             self.tell_keys(&[], roster, actions);
         }
+        // A hospital that came back after the keys were fixed is worth a new slot when the terms want everybody.
+        if wants_all && !keys_over && wanted.iter().any(|seat| !self.keys.contains_key(seat) && willing(*seat)) {
+            let back = wanted.iter().any(|seat| !self.keys.contains_key(seat) && roster.is_present(*seat));
+            return if back { Poll::Widen } else { Poll::Wait };
+        }
+        if wants_all && wanted.iter().any(|seat| self.gone.contains(seat) && roster.is_present(*seat)) {
+            return Poll::Again;
+        }
+        let shares_over = over(*self.shares_since_ms.get_or_insert(now_ms));
+        let waited_for = |seat: u16| !shares_over && willing(seat);
         self.poll_shares(rules, roster, &wanted, pinned, waited_for)
     }
 
@@ -211,13 +235,9 @@ impl Preparation {
         pinned: Option<&[u16]>,
         waited_for: impl Fn(u16) -> bool,
     ) -> Poll {
-        // A hospital that came back after the keys were fixed is worth a new slot when the terms want everybody.
-        let wants_all = rules.repeat_on_drop || pinned.is_some();
-        if wants_all && wanted.iter().any(|seat| !self.keys.contains_key(seat) && waited_for(*seat)) {
-            let back = wanted.iter().any(|seat| !self.keys.contains_key(seat) && roster.is_present(*seat));
-            return if back { Poll::Again } else { Poll::Wait };
-        }
-        let awaited = |seat: &u16| self.keys.contains_key(seat) && !self.shares.contains_key(seat);
+        let awaited = |seat: &u16| {
+            self.keys.contains_key(seat) && !self.shares.contains_key(seat) && !self.gone.contains(seat)
+        };
         if wanted.iter().any(|seat| awaited(seat) && waited_for(*seat)) {
             return Poll::Wait;
         }
@@ -243,8 +263,7 @@ impl Preparation {
         Ready { slot: self.slot, cohort: keys, sealed }
     }
 
-    fn ask(&mut self, now_ms: u64, seat: u16, actions: &mut VecDeque<Action>) {
-        self.since_ms.get_or_insert(now_ms);
+    fn ask(&mut self, seat: u16, actions: &mut VecDeque<Action>) {
         if self.asked.insert(seat) {
             actions.push_back(Action::Send { seat, order: JobOrder::Advertise { slot: self.slot } });
         }

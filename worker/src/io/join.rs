@@ -119,8 +119,8 @@ pub async fn join(invite: &str, folder: &Path, clock: Clock) -> Result<u64, Stri
 
 async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) -> Result<u64, String> {
     let link = network.dial(keys, None).await?;
-    let (answer, mut writer, _) = request::ask(&link, Request::Network).await.map_err(|error| error.to_string())?;
-    let _ = writer.finish().await;
+    let (answer, writer, reader) = request::ask(&link, Request::Network).await.map_err(|error| error.to_string())?;
+    request::part(writer, reader).await;
     let Answer::Network(said) = answer else {
         return Err("the coordinator does not say which network it serves".into());
     };
@@ -130,8 +130,8 @@ async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) ->
     compare_clocks(clock.now_ms(), said.now_ms).map_err(|refusal| refusal.words)?;
     let envelope = envelope(invite, network, keys, clock.now_ms())?;
     let request = Request::Enrol { envelope, code: invite.code.clone() };
-    let (answer, mut writer, _) = request::ask(&link, request).await.map_err(|error| error.to_string())?;
-    let _ = writer.finish().await;
+    let (answer, writer, reader) = request::ask(&link, request).await.map_err(|error| error.to_string())?;
+    request::part(writer, reader).await;
     link.close_and_wait("joined").await;
     match answer {
         Answer::Appended { index, .. } => Ok(index),

@@ -1,9 +1,14 @@
 //! Questions to the coordinator, each on a stream of its own.
 
+use std::time::Duration;
+
 use leben_models::state::STATE_BYTES_MAX;
 use leben_protocol::frame::{Answer, ContractId, Hello, Request};
 use leben_protocol::quic::{Blob, BlobReader, Connection, FrameReader, FrameWriter, LinkError, TransferError};
 use leben_protocol::reject::{Reject, RejectCode};
+
+/// How long the other side's end of stream is awaited.
+const PART_MAX: Duration = Duration::from_secs(2);
 
 /// Asks, and returns the answer with the stream it came on.
 ///
@@ -21,8 +26,8 @@ pub async fn ask(link: &Connection, request: Request) -> Result<(Answer, FrameWr
 /// # Errors
 /// The link.
 pub async fn append(link: &Connection, envelope: Vec<u8>) -> Result<Result<u64, Reject>, LinkError> {
-    let (answer, mut writer, _) = ask(link, Request::Append { envelope, wait_final: false }).await?;
-    let _ = writer.finish().await;
+    let (answer, writer, reader) = ask(link, Request::Append { envelope, wait_final: false }).await?;
+    part(writer, reader).await;
     match answer {
         Answer::Appended { index, .. } => Ok(Ok(index)),
         Answer::Rejected(reject) => Ok(Err(reject)),
@@ -50,7 +55,9 @@ pub async fn fetch_state(
     let kept = blob.resume(&mut bytes.as_slice()).await.map_err(local)?;
     bytes.truncate(usize::try_from(kept).unwrap_or(0));
     let received = blob.receive(&mut writer, &mut reader, bytes).await;
-    let _ = writer.finish().await;
+    if received.is_ok() {
+        part(writer, reader).await;
+    }
     match received {
         Ok(_) => Ok(()),
         Err(TransferError::Link(error)) => {
@@ -61,6 +68,12 @@ pub async fn fetch_state(
         }
         Err(TransferError::Local { error, .. }) => Err(local(error)),
     }
+}
+
+/// Ends a stream in peace: a reader that is dropped before the other side's end of stream looks like a refusal there.
+pub async fn part(mut writer: FrameWriter, mut reader: FrameReader) {
+    let _ = writer.finish().await;
+    let _ = tokio::time::timeout(PART_MAX, reader.recv::<Answer>()).await;
 }
 
 fn unexpected(what: &str) -> LinkError {

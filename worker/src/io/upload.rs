@@ -12,6 +12,7 @@ use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::oneshot;
 
 use super::link::Shared;
+use super::request;
 
 /// How long after a refusal that may pass, or a broken stream, the upload is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -94,7 +95,7 @@ async fn attempt(
     writer.send(&trailer).await?;
     match reader.expect::<UploadReply>().await? {
         UploadReply::Stored => {
-            let _ = writer.finish().await;
+            request::part(writer, reader).await;
             Ok(Ended::Stored)
         }
         UploadReply::Rejected(reject) => Err(LinkError::Refused(reject)),

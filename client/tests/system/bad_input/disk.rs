@@ -1,0 +1,114 @@
+//! A disk that lies, and a disk that is full.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::acknowledged::{Bystander, verify_all};
+use crate::deployment::{Deployment, files_below, number_after};
+use crate::process::wait_until;
+use crate::rows::{WORKER_TOML, csv};
+
+/// A small network: two hospitals, so that every entry waits for both cosignatures.
+fn small() -> Deployment {
+    let mut deployment = Deployment::new();
+    deployment.serve();
+    for (seed, hospital) in ["aker", "basel"].into_iter().enumerate() {
+        deployment.join(hospital, &csv(seed, 40), WORKER_TOML);
+        deployment.run(hospital);
+    }
+    deployment.keygen("team", 0);
+    deployment.wait_for_offers(2);
+    deployment
+}
+
+/// The newest file of a kind: the one of the largest size.
+fn newest(folder: &Path) -> PathBuf {
+    let size = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap_or(0);
+    files_below(folder).into_iter().max_by_key(size).unwrap()
+}
+
+fn flip(path: &Path) -> Vec<u8> {
+    let good = fs::read(path).unwrap();
+    let mut bad = good.clone();
+    let middle = bad.len() / 2;
+    bad[middle] ^= 1;
+    fs::write(path, bad).unwrap();
+    good
+}
+
+#[test]
+fn a_tampered_ledger_is_found_at_start_up_and_by_verify() {
+    let mut deployment = small();
+    deployment.coordinator = None;
+    deployment.workers.clear();
+    let files = |root: &str| {
+        let root = deployment.path(root);
+        [newest(&root.join("tile/entries")), newest(&root.join("tile/0")), root.join("checkpoint")]
+    };
+    for path in files("coordinator/ledger").into_iter().chain([deployment.path("coordinator/state/HEAD")]) {
+        let good = flip(&path);
+        let said = deployment.coordinator(&["serve"]);
+        said.complains(&["the ledger:"]);
+        assert!(!said.out.contains("listening"), "{}: {said:?}", path.display());
+        eprintln!("coordinator, {}: {}", path.display(), said.err.trim());
+        fs::write(&path, good).unwrap();
+    }
+    for path in files("aker/mirror/public").into_iter().chain([deployment.path("aker/witness")]) {
+        let good = flip(&path);
+        let said = deployment.worker("aker", &["run"]);
+        assert_ne!(said.code, 0, "{}: {said:?}", path.display());
+        eprintln!("worker, {}: {}", path.display(), said.err.trim());
+        fs::write(&path, good).unwrap();
+    }
+    for (path, codes) in files("team/ledger").into_iter().zip([&[2, 5][..], &[2, 5], &[2, 3]]) {
+        let good = flip(&path);
+        let said = deployment.leben(&["verify", "team/ledger"]);
+        assert!(codes.contains(&said.code), "{}: {said:?}", path.display());
+        said.complains(&["not verified (exit code"]);
+        fs::write(&path, good).unwrap();
+    }
+    // As it was, everything goes on.
+    deployment.serve();
+    deployment.run("aker");
+    deployment.run("basel");
+    deployment.keygen("late", 0);
+    deployment.leben(&["status"]).ok();
+    deployment.export("exported");
+}
+
+#[test]
+fn a_full_disk_stops_the_process_and_loses_nothing_acknowledged() {
+    let mut deployment = small();
+    let bystander = Bystander::start(&deployment);
+    let words = ["No space left on device", "nothing acknowledged is lost", "free space or repair the disk, then start again"];
+    // Where the next entry is staged, committed and published: a link to a device that is always full.
+    for name in ["coordinator/state/HEAD.tmp", "coordinator/ledger/checkpoint.tmp", "coordinator/ledger/policy.tmp"] {
+        let full = deployment.path(name);
+        symlink("/dev/full", &full).unwrap();
+        let coordinator = deployment.coordinator.as_mut().unwrap();
+        assert!(!coordinator.wait().success(), "{name}: a coordinator with a full disk must stop");
+        let said = coordinator.complained();
+        assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
+        // With the disk still full it does not start either, if it has anything to write there.
+        let _ = fs::remove_file(&full);
+        deployment.serve();
+        deployment.leben(&["status"]).ok();
+    }
+    let full = deployment.path("aker/mirror/state/HEAD.tmp");
+    symlink("/dev/full", &full).unwrap();
+    let agent = deployment.workers.get_mut("aker").unwrap();
+    assert!(!agent.wait().success(), "a hospital with a full disk must stop");
+    let said = agent.complained();
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    fs::remove_file(&full).unwrap();
+    deployment.run("aker");
+    let size = number_after(&deployment.leben(&["ledger", "tail", "-n", "1", "--json"]).ok(), "\"index\":");
+    wait_until("the ledger grows again", || {
+        number_after(&deployment.leben(&["ledger", "tail", "-n", "1", "--json"]).ok(), "\"index\":") > size + 2
+    });
+    let acknowledged = bystander.stop();
+    assert!(acknowledged.len() > 5, "only {} appends were acknowledged", acknowledged.len());
+    deployment.leben(&["status"]).ok();
+    verify_all(&deployment.export("exported"), &acknowledged);
+}
