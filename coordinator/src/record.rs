@@ -110,7 +110,7 @@ pub struct StageResult {
 /// The directory of those hospitals whose keys are on the ledger. Seats keep their numbers.
 pub fn directory(plan: &Plan, keys: &BTreeMap<String, MemberKeys>) -> Directory {
     let member = |(index, hospital): (u16, String)| {
-        keys.get(&hospital).map(|keys| Member { index, hospital: hospital.clone(), keys: keys.clone() })
+        keys.get(&hospital).map(|keys| Member { index, hospital: hospital.clone(), keys: *keys })
     };
     let members: Vec<Member> = plan.seats().filter_map(member).collect();
     // The terms may ask for more shares than the secure sum needs, never for fewer.

@@ -131,13 +131,13 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
     };
-    println!("{}", said.trim_end());
+    say(said.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_check(lines: &[check::Line]) -> ExitCode {
     for line in lines {
-        println!("{} {}: {}", if line.ok { "ok  " } else { "FAIL" }, line.what, line.words.trim_end());
+        say(&format!("{} {}: {}", if line.ok { "ok  " } else { "FAIL" }, line.what, line.words.trim_end()));
     }
     match lines.iter().all(|line| line.ok) {
         true => ExitCode::SUCCESS,
@@ -168,4 +168,11 @@ async fn stopped() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// `println!` that does not panic when whoever reads has gone (`| head`).
+fn say(text: &str) {
+    use std::io::Write;
+    // Nobody reads: there is nobody to tell.
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -20,9 +20,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Case, Measured, rows};
+use crate::Failure;
 use crate::child::{self, Child};
 use crate::machine::Meter;
-use crate::Failure;
 
 /// Keys of this comparison, good for nothing else.
 const COORDINATOR: [u8; 32] = [1; 32];
@@ -54,7 +54,8 @@ pub(super) fn measure(case: Case) -> Result<Measured, Failure> {
     let address = coordinator.line()?;
     let mut workers = Vec::new();
     for seat in 0..case.hospitals {
-        let arguments = ["bench-plain-worker", &address, &seat.to_string(), &case.params.to_string()].map(str::to_owned);
+        let arguments =
+            ["bench-plain-worker", &address, &seat.to_string(), &case.params.to_string()].map(str::to_owned);
         workers.push(Child::spawn(arguments)?);
     }
     coordinator.line()?;

@@ -20,10 +20,11 @@ use leben_contracts::ledger::proof::TlogProof;
 use leben_contracts::ledger::store::LogReader;
 
 use crate::deployment::Deployment;
+use crate::process::wait_until;
 use crate::rows::JobFile;
 
 /// Entries that are enough: more would only make the log longer.
-const ENTRIES_MAX: usize = 60;
+const ENTRIES_MAX: usize = 80;
 /// Between two appends.
 const PAUSE: Duration = Duration::from_millis(400);
 
@@ -61,6 +62,12 @@ impl Bystander {
             }
         });
         Bystander { known, stop, thread: Some(thread) }
+    }
+
+    /// Waits until so many more appends are acknowledged.
+    pub fn wait_for_more(&self, count: usize) {
+        let before = self.known.lock().unwrap().len();
+        wait_until("more acknowledged appends", || self.known.lock().unwrap().len() >= before + count);
     }
 
     /// Stops appending; what was acknowledged.

@@ -38,6 +38,9 @@ pub struct Invited {
     pub expires_ms: u64,
 }
 
+/// A job's checkpoint, and the states that it names by digest in hex.
+pub type Kept = (Checkpoint, BTreeMap<String, Vec<u8>>);
+
 /// The folder.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -97,7 +100,7 @@ impl Store {
     }
 
     /// A job's checkpoint and the states it names, by digest in hex.
-    pub fn job(&self, contract: &ContractId) -> io::Result<Option<(Checkpoint, BTreeMap<String, Vec<u8>>)>> {
+    pub fn job(&self, contract: &ContractId) -> io::Result<Option<Kept>> {
         let folder = self.job_folder(contract)?;
         let bytes = match fs::read(folder.join("job.json")) {
             Ok(bytes) => bytes,

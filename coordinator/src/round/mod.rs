@@ -219,6 +219,9 @@ impl Round {
             && phase.slot() == slot
         {
             phase.handle_gone(seat);
+        }
+        if !matches!(self.phase, Phase::Prepare | Phase::Ended) && self.slot() == slot {
+            // What rides on the messages of this slot does not reach it: it is told on its own.
             self.preparation.retell(seat, &mut self.actions);
         }
         self.preparation.handle_gone(seat, slot);

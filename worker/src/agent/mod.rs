@@ -1,7 +1,7 @@
 //! The whole agent of one hospital, without a socket, a disk or a clock: orders in, actions out.
 //!
 //! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent)
-//! (what is allowed) and the [`Participation`]s (what is done) together. The files, in the order in which a contract
+//! (what is allowed) and the [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract
 //! meets them: `contracts.rs` (offer, sign, publish keys, take part), `jobs.rs` (orders of running jobs), `append.rs` (the
 //! hospital's own actions on their way to the ledger), `standing.rs` (decisions of people), `status.rs` (what people see).
 //!

@@ -1,6 +1,6 @@
 //! The shell: everything that touches a socket, a disk, a clock or the machine's randomness.
 //!
-//! Reading order: [`config`] (`worker.toml`), [`keys`] and [`join`] (how a hospital comes in), [`store`] (what is on disk),
+//! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] (what is on disk),
 //! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up),
 //! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
 //! loop that carries out the agent's actions), [`metrics`], [`check`], [`cli`].
