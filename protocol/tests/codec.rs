@@ -1,6 +1,12 @@
 //! The codec against hostile bytes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first thing that is wrong, and may look at the clock"
+)]
 
 #[path = "support/note.rs"]
 mod note;

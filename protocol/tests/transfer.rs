@@ -1,6 +1,12 @@
 //! Transfers on loopback: whole, resumed, cut, stalled, wrong.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first thing that is wrong, and may look at the clock"
+)]
 
 mod support;
 

@@ -136,7 +136,9 @@ impl Coordinator {
     pub fn handle_hello(&mut self, hospital: &str, slot: u64, chunks: u64) -> Option<UploadReply> {
         let expected = self.job.as_ref()?.expects_upload(hospital, slot, chunks);
         Some(match expected {
-            Ok(seat) => UploadReply::From { next_index: self.disk.uploads.get(&(slot, seat)).map_or(0, Vec::len) as u64 },
+            Ok(seat) => {
+                UploadReply::From { next_index: self.disk.uploads.get(&(slot, seat)).map_or(0, Vec::len) as u64 }
+            }
             Err(reject) => UploadReply::Rejected(reject),
         })
     }
@@ -170,7 +172,9 @@ impl Coordinator {
         let Some(stage) = self.plan.stages.get(checkpoint.stage) else { return Vec::new() };
         let round_id = RoundId { stage: stage.id, round: checkpoint.round };
         let survivors = checkpoint.pinned.clone().unwrap_or_default();
-        seen.into_iter().map(|sum| Summed { round_id, slot: checkpoint.slot, survivors: survivors.clone(), sum }).collect()
+        seen.into_iter()
+            .map(|sum| Summed { round_id, slot: checkpoint.slot, survivors: survivors.clone(), sum })
+            .collect()
     }
 
     /// Does what the job wants done; what concerns others is handed on, in order.

@@ -12,10 +12,11 @@
 //!
 //! 1. `tests/one_round.rs`: one round, told in 60 lines
 //! 2. [`dice`], [`net`]: chance, the clock with its queue, and links that can be cut
-//! 3. [`agreement`]: a contract as everybody signed it, on a real ledger
+//! 3. [`deal`], [`agreement`]: a contract as everybody signed it, on a real ledger
 //! 4. [`hospital`], [`coordinator`]: the two shells, reduced to what they do
 //! 5. [`truth`]: what only an onlooker knows: every contribution in the clear, and so what each sum has to be
 //! 6. [`world`]: all of it together, with a [`schedule`] of faults
+//! 7. [`log`], [`member`], [`network`]: the same with the whole ledger: proposed, signed, armed, run, delivered and settled
 
 #![allow(
     clippy::unwrap_used,
@@ -26,13 +27,18 @@
 
 pub mod agreement;
 pub mod coordinator;
+pub mod deal;
 pub mod dice;
 pub mod hospital;
+pub mod log;
+pub mod member;
 pub mod net;
+pub mod network;
 pub mod schedule;
 pub mod truth;
 pub mod world;
 
-pub use agreement::{Agreement, Deal};
+pub use agreement::Agreement;
+pub use deal::Deal;
 pub use schedule::{Fault, Sight, Trap};
 pub use world::{End, World};

@@ -175,10 +175,7 @@ fn two_models_in_one_slot() {
         uploads.push((seat, cheat.open_with(seat, opening, &shares, state).unwrap()));
     }
     // The masks of hospital 4 do not cancel, and its signature counts for nothing in the others' slot.
-    let close = Close {
-        slot: 1,
-        survivors: uploads.iter().map(|(seat, upload)| survivor(*seat, upload)).collect(),
-    };
+    let close = Close { slot: 1, survivors: uploads.iter().map(|(seat, upload)| survivor(*seat, upload)).collect() };
     assert_refused(cheat.agree(1, &close), Reason::SecureSum, "upload signature of hospital 4");
     // Nor can the model of an open slot be changed, or the slot be opened again.
     assert!(cheat.collector(&honest).handle_upload(4, uploads[3].1.clone()).is_err());
@@ -211,7 +208,8 @@ fn split_closes() {
     for (seat, agree) in &signatures {
         assert_eq!(collector.handle_agree(*seat, agree.clone()).unwrap(), None);
     }
-    let forced = Signatures { slot: 1, signatures: signatures.iter().map(|(seat, agree)| (*seat, agree.signature)).collect() };
+    let forced =
+        Signatures { slot: 1, signatures: signatures.iter().map(|(seat, agree)| (*seat, agree.signature)).collect() };
     assert_refused(cheat.try_order(2, JobOrder::Agreed(forced)), Reason::SecureSum, "2");
 }
 
@@ -223,7 +221,8 @@ fn a_slot_used_twice() {
     cheat.open(1, &opening, &shares).unwrap();
     // The same order again is taken for a repetition: nothing is computed a second time.
     let sealed: Vec<SealedShare> = shares.iter().filter(|share| share.to == 1).cloned().collect();
-    let again = |opening: Opening| JobOrder::Open { opening: Box::new(opening), sealed: sealed.clone(), state_bytes: 1 };
+    let again =
+        |opening: Opening| JobOrder::Open { opening: Box::new(opening), sealed: sealed.clone(), state_bytes: 1 };
     assert!(cheat.order(1, again(opening.clone())).is_empty());
     // After a restart the journal alone knows.
     let mut journal = Journal::default();

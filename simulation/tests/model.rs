@@ -37,7 +37,8 @@ fn split(table: &Table) -> Vec<Table> {
 
 fn stages(table: &Table) -> Vec<AlgorithmSpec> {
     let features: Vec<&str> = table.columns()[..30].iter().map(|column| column.name.as_str()).collect();
-    let base = |name: &str| AlgorithmSpec::new(name, [("outcome", "benign")]).with("features", features.join(",").as_str());
+    let base =
+        |name: &str| AlgorithmSpec::new(name, [("outcome", "benign")]).with("features", features.join(",").as_str());
     vec![base("standardise"), base("glm").with("ridge", "1"), base("evaluate")]
 }
 

@@ -3,8 +3,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::long_deal;
 use leben_contracts::agreement::terms::OnDrop;
+use leben_coordinator::record::chain_transcript;
 use leben_models::Outcome;
 use leben_simulation::{Agreement, End, Fault, Sight, Trap, World};
 
@@ -25,7 +28,25 @@ fn the_same_result_wherever_it_dies() {
         world.coordinator.dies_at.insert(dies_at);
         assert_eq!(world.run(), End::Delivered, "died at {dies_at}: {:#?}", world.story);
         assert_eq!(outcomes(&world), outcomes(&whole), "died at {dies_at}");
+        check_receipts(&world, dies_at);
     }
+}
+
+/// The receipt names the transcripts of all rounds that made the result, also of those before a restart.
+fn check_receipts(world: &World, dies_at: u64) {
+    let checkpoint = world.coordinator.disk.checkpoint.as_ref().unwrap();
+    for (stage, finished) in &checkpoint.finished {
+        let of_stage = world.truth.sums.iter().filter(|sum| sum.round_id.stage == *stage);
+        // Where a round's sum was opened twice, the second one is what the next round was made of.
+        let slots: BTreeMap<u32, u64> = of_stage.map(|sum| (sum.round_id.round, sum.slot)).collect();
+        assert_eq!(slots.len(), finished.rounds as usize);
+        let transcripts = slots.values().map(|slot| &world.truth.transcripts[slot]);
+        let chain = transcripts.fold(String::new(), |chain, transcript| chain_transcript(&chain, transcript));
+        assert_eq!(finished.transcripts, chain, "died at {dies_at}, stage {stage}");
+    }
+    let [first, second] = [1, 2].map(|stage| &checkpoint.finished[&stage]);
+    assert_eq!(first.started_from.len(), 64);
+    assert_ne!(first.started_from, second.started_from);
 }
 
 #[test]

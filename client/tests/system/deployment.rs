@@ -1,14 +1,16 @@
 //! A network as an operator, four stewards and an AI team would set it up, each with the commands of the README.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::process::{Process, program, wait_until};
+use crate::process::{PATIENCE, Process, program, wait_until};
 use crate::rows;
 
 /// The hospitals of a test network.
@@ -39,9 +41,9 @@ impl Said {
 
     /// Its complaint holds each of these; it has failed.
     #[track_caller]
-    pub fn complains(&self, words: &[&str]) {
+    pub fn complains<T: AsRef<str>>(&self, words: &[T]) {
         assert_ne!(self.code, 0, "{self:?}");
-        for word in words {
+        for word in words.iter().map(AsRef::as_ref) {
             assert!(self.err.contains(word) || self.out.contains(word), "no '{word}' in {self:#?}");
         }
     }
@@ -221,11 +223,32 @@ impl Deployment {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end; one that does not end is a failure.
 pub fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    let (mut out, mut err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    let started = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if started.elapsed() > PATIENCE => break None,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let text = |file: &mut File| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let (out, err) = (text(&mut out), text(&mut err));
+    let Some(status) = status else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{command:?} does not end:\n{out}{err}");
+    };
+    Said { code: status.code().unwrap_or(-1), out, err }
 }
 
 /// The number behind some words.

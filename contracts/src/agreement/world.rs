@@ -133,10 +133,8 @@ fn input(owner: &str) -> Input {
     }
 }
 
-/// Three stages: two over all hospitals, one that joins; 1000 credits and a deposit of 100.
-pub fn terms() -> Terms {
-    let party = |name: &str, roles: &[Role]| TermsParty { party: id(name), roles: roles.to_vec() };
-    let stage = |n: u32, name: &str, after: &[u32], inputs: &[&str], on_failure| Stage {
+fn stage(n: u32, name: &str, after: &[u32], inputs: &[&str], on_failure: OnFailure) -> Stage {
+    Stage {
         id: n,
         name: code(name),
         executor: id("coord"),
@@ -149,7 +147,12 @@ pub fn terms() -> Terms {
         retries: 1,
         on_failure,
         on_drop: OnDrop::Continue,
-    };
+    }
+}
+
+/// Three stages: two over all hospitals, one that joins; 1000 credits and a deposit of 100.
+pub fn terms() -> Terms {
+    let party = |name: &str, roles: &[Role]| TermsParty { party: id(name), roles: roles.to_vec() };
     let split = |name: &str, basis_points| Split { party: id(name), basis_points };
     Terms {
         v: 1,

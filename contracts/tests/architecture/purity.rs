@@ -13,7 +13,8 @@ const IMPURE_PATHS: [&str; 9] =
     ["std::fs", "std::net", "std::env", "std::process", "std::os", "tokio", "quinn", "axum", "getrandom"];
 
 /// Where a pure crate may name them all the same, each behind a feature that is not part of the pure build.
-const EXCEPTIONS: [(&str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str); 4] = [
+    ("contracts/src/ledger/keyfile", "feature `fs`: private keys on disk"),
     ("contracts/src/ledger/store", "feature `fs`: the log's flat files"),
     ("contracts/src/verify", "feature `fs`: verification of a folder"),
     ("protocol/src/quic", "feature `quic`: the endpoints both roles share"),

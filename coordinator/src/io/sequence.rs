@@ -9,6 +9,7 @@ use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
 use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
+use leben_contracts::ledger::policy::UnknownSigners;
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::store::{LogReader, LogStore};
 use leben_protocol::frame::Order;
@@ -79,8 +80,16 @@ impl Sequence {
         let policy = policy_of(&final_part.state, &log)?;
         let note = match published {
             0 => None,
-            _ => Some(reader.checkpoint().map_err(broken)?.to_string()),
+            _ => Some(reader.checkpoint().map_err(broken)?),
         };
+        if let Some(note) = &note {
+            // It was cosigned when it was published: what is not, any more, was changed since.
+            policy.evaluate(note, UnknownSigners::Refuse).map_err(|error| {
+                let path = reader.dir().join("checkpoint");
+                broken(format!("{} is damaged: {error}; copy it from a hospital's mirror/public", path.display()))
+            })?;
+        }
+        let note = note.map(|note| note.to_string());
         let builder = store.builder().map_err(broken)?;
         let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
         let finality = Finality::new(published, note, policy);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::acknowledged::{Bystander, verify_all};
 use crate::deployment::{Deployment, files_below};
+use crate::process::wait_until;
 use crate::rows::{WORKER_TOML, csv};
 
 /// A small network: two hospitals, so that every entry waits for both cosignatures.
@@ -27,6 +28,25 @@ fn newest(folder: &Path) -> PathBuf {
     files_below(folder).into_iter().max_by_key(size).unwrap()
 }
 
+/// What a refusal to start names: the file, or the folder of tiles that contradict each other, and what to do.
+fn damaged(path: &Path) -> Vec<String> {
+    let text = path.to_str().unwrap();
+    let place = text.split_once("/tile/").map_or(text.to_owned(), |(folder, _)| format!("{folder}/tile"));
+    vec![place, "is damaged".into()]
+}
+
+/// Flips a byte at a tenth, at two tenths, .. of a file, and looks at each.
+fn every_part(path: &Path, mut look: impl FnMut()) {
+    let good = fs::read(path).unwrap();
+    for tenth in 1..10 {
+        let mut bad = good.clone();
+        bad[good.len() * tenth / 10] ^= 1;
+        fs::write(path, bad).unwrap();
+        look();
+    }
+    fs::write(path, good).unwrap();
+}
+
 fn flip(path: &Path) -> Vec<u8> {
     let good = fs::read(path).unwrap();
     let mut bad = good.clone();
@@ -45,20 +65,13 @@ fn a_tampered_ledger_is_found_at_start_up_and_by_verify() {
         let root = deployment.path(root);
         [newest(&root.join("tile/entries")), newest(&root.join("tile/0")), root.join("checkpoint")]
     };
-    for path in files("coordinator/ledger").into_iter().chain([deployment.path("coordinator/state/HEAD")]) {
-        let good = flip(&path);
-        let said = deployment.coordinator(&["serve"]);
-        said.complains(&["the ledger:"]);
-        assert!(!said.out.contains("listening"), "{}: {said:?}", path.display());
-        eprintln!("coordinator, {}: {}", path.display(), said.err.trim());
-        fs::write(&path, good).unwrap();
+    let coordinator = |path: &Path| deployment.coordinator(&["serve"]).complains(&damaged(path));
+    for path in files("coordinator/ledger").iter().chain([&deployment.path("coordinator/state/HEAD")]) {
+        every_part(path, || coordinator(path));
     }
-    for path in files("aker/mirror/public").into_iter().chain([deployment.path("aker/witness")]) {
-        let good = flip(&path);
-        let said = deployment.worker("aker", &["run"]);
-        assert_ne!(said.code, 0, "{}: {said:?}", path.display());
-        eprintln!("worker, {}: {}", path.display(), said.err.trim());
-        fs::write(&path, good).unwrap();
+    let worker = |path: &Path| deployment.worker("aker", &["run"]).complains(&damaged(path));
+    for path in files("aker/mirror/public").iter().chain([&deployment.path("aker/witness")]) {
+        every_part(path, || worker(path));
     }
     for (path, codes) in files("team/ledger").into_iter().zip([&[2, 5][..], &[2, 5], &[2, 3]]) {
         let good = flip(&path);
@@ -76,6 +89,12 @@ fn a_tampered_ledger_is_found_at_start_up_and_by_verify() {
     deployment.export("exported");
 }
 
+/// From now on, whoever writes this file is told that the disk is full.
+fn fill(path: &Path) {
+    // The process may be writing it this moment.
+    wait_until("a moment without the file", || symlink("/dev/full", path).is_ok());
+}
+
 #[test]
 fn a_full_disk_stops_the_process_and_loses_nothing_acknowledged() {
     let mut deployment = small();
@@ -85,7 +104,7 @@ fn a_full_disk_stops_the_process_and_loses_nothing_acknowledged() {
     for name in ["coordinator/state/HEAD.tmp", "coordinator/ledger/checkpoint.tmp", "coordinator/ledger/policy.tmp"] {
         bystander.wait_for_more(2);
         let full = deployment.path(name);
-        symlink("/dev/full", &full).unwrap();
+        fill(&full);
         let coordinator = deployment.coordinator.as_mut().unwrap();
         assert!(!coordinator.wait().success(), "{name}: a coordinator with a full disk must stop");
         let said = coordinator.complained();
@@ -97,7 +116,7 @@ fn a_full_disk_stops_the_process_and_loses_nothing_acknowledged() {
     }
     bystander.wait_for_more(2);
     let full = deployment.path("aker/mirror/state/HEAD.tmp");
-    symlink("/dev/full", &full).unwrap();
+    fill(&full);
     let agent = deployment.workers.get_mut("aker").unwrap();
     assert!(!agent.wait().success(), "a hospital with a full disk must stop");
     let said = agent.complained();

@@ -1,0 +1,176 @@
+//! The ledger's writer, reduced to what its shell does: commit, ask the witnesses, publish, and only then believe.
+
+use std::collections::VecDeque;
+
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::entry::Entry;
+use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::merkle::{self, Hash, NodeReader, leaf_hash, root_of};
+use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
+use leben_contracts::ledger::policy::Policy;
+use leben_contracts::ledger::sequencer::Sequencer;
+use leben_contracts::ledger::tile::Builder;
+use leben_coordinator::finality::{Action, Finality};
+use leben_protocol::frame::Order;
+
+use crate::agreement::{self, ORIGIN};
+
+/// What the writer wants from the world.
+#[derive(Debug)]
+pub enum Wish {
+    /// Send this to a witness.
+    Order(String, Order),
+    /// More of the ledger is final.
+    Final,
+}
+
+/// The log of one network.
+#[derive(Default)]
+pub struct Log {
+    leaves: Vec<Vec<u8>>,
+    head: Option<Note>,
+    published: Option<String>,
+    writer: Option<Writer>,
+}
+
+/// What a restart loses, and replays.
+struct Writer {
+    sequencer: Sequencer<State>,
+    finality: Finality,
+    committed: VecDeque<Entry>,
+    certain: State,
+    root: Hash,
+}
+
+struct Hashes(Vec<Hash>);
+
+impl NodeReader for Hashes {
+    type Error = ();
+    fn node(&self, level: u32, index: u64) -> Result<Hash, ()> {
+        let (from, to) = ((index as usize) << level, (index as usize + 1) << level);
+        self.0.get(from..to).map(root_of).ok_or(())
+    }
+}
+
+/// The log's public key.
+pub fn log_vkey() -> VerifierKey {
+    signer().vkey().clone()
+}
+
+fn signer() -> NoteSigner {
+    NoteSigner::new(ORIGIN, KeyType::Ed25519, agreement::key("coordinator", "log")).unwrap()
+}
+
+fn policy_of(state: &State) -> Policy {
+    state.witness_policy().unwrap_or_else(|| Policy::k_of_n(&log_vkey(), &[], 0).unwrap())
+}
+
+impl Log {
+    /// The process starts and replays its disk: what was published counts as final.
+    pub fn start(&mut self) -> Vec<Wish> {
+        let mut follower = Follower::new(ORIGIN, State::new(ORIGIN));
+        let (mut builder, mut certain, mut committed) = (Builder::default(), State::new(ORIGIN), VecDeque::new());
+        let checkpoint =
+            self.published.as_ref().map(|note| Checkpoint::of(&Note::parse(note.as_bytes()).unwrap()).unwrap());
+        let final_size = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+        for (index, leaf) in (0..).zip(&self.leaves) {
+            let entry = Entry::parse(leaf).unwrap();
+            builder.append(leaf.clone()).unwrap();
+            follower.apply(&entry).unwrap();
+            match index < final_size {
+                true => certain.apply(index, &entry).unwrap(),
+                false => committed.push_back(entry),
+            }
+        }
+        let root = checkpoint.map_or([0; 32], |checkpoint| checkpoint.root);
+        let finality = Finality::new(final_size, self.published.clone(), policy_of(&certain));
+        let sequencer = Sequencer::new(signer(), builder, follower).unwrap();
+        self.writer = Some(Writer { sequencer, finality, committed, certain, root });
+        self.carry_out()
+    }
+
+    /// The process dies.
+    pub fn stop(&mut self) {
+        self.writer = None;
+    }
+
+    /// Entries committed.
+    pub fn size(&self) -> u64 {
+        self.leaves.len() as u64
+    }
+
+    /// The state after everything that is final, and the root over it.
+    pub fn certain(&self) -> Option<(&State, Hash)> {
+        self.writer.as_ref().map(|writer| (&writer.certain, writer.root))
+    }
+
+    /// The state after everything that is committed.
+    pub fn committed(&self) -> Option<&State> {
+        self.writer.as_ref().map(|writer| writer.sequencer.state())
+    }
+
+    /// Commits one envelope: its index, or why not.
+    pub fn append(&mut self, now_ms: u64, envelope: &[u8]) -> (Result<u64, String>, Vec<Wish>) {
+        let Some(writer) = &mut self.writer else { return (Err("down".into()), Vec::new()) };
+        let staged = writer.sequencer.stage(now_ms, &[envelope.to_vec()]).unwrap();
+        if let Some(batch) = staged.batch {
+            self.leaves.extend(staged.entries.iter().map(|entry| entry.bytes().to_vec()));
+            self.head = Some(batch.note);
+        }
+        writer.committed.extend(staged.entries);
+        let result = staged.results.into_iter().next().unwrap().map_err(|refusal| refusal.to_string());
+        (result, self.carry_out())
+    }
+
+    /// A witness's link came up or went down, or it said something.
+    pub fn tell(&mut self, tell: impl FnOnce(&mut Finality)) -> Vec<Wish> {
+        match &mut self.writer {
+            Some(writer) => tell(&mut writer.finality),
+            None => return Vec::new(),
+        }
+        self.carry_out()
+    }
+
+    fn carry_out(&mut self) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        let Some(writer) = &mut self.writer else { return wishes };
+        loop {
+            let beyond = self.leaves.len() as u64 > writer.finality.final_size();
+            if let Some(head) = self.head.as_ref().filter(|_| beyond && !writer.finality.is_busy()) {
+                writer.finality.begin(head.clone(), policy_of(writer.sequencer.state())).unwrap();
+            }
+            let Some(action) = writer.finality.poll_action() else { return wishes };
+            match action {
+                Action::Ask { party, from, to, note } => {
+                    let hashes = Hashes(self.leaves.iter().map(|leaf| leaf_hash(leaf)).collect());
+                    let proof = if from == 0 || from == to {
+                        Vec::new()
+                    } else {
+                        merkle::consistency(&hashes, from, to).unwrap()
+                    };
+                    let leaves = self.leaves[from as usize..to as usize].to_vec();
+                    if !leaves.is_empty() {
+                        wishes.push(Wish::Order(party.clone(), Order::Entries { first_index: from, leaves }));
+                    }
+                    let request = AddCheckpoint::new(from, proof, Note::parse(note.as_bytes()).unwrap()).unwrap();
+                    wishes.push(Wish::Order(party, Order::Cosign { body: request.to_string().into_bytes() }));
+                }
+                Action::Publish { note, .. } => self.published = Some(note),
+                Action::Show { party, note } => {
+                    wishes.push(Wish::Order(party, Order::Publish { note: note.into_bytes() }))
+                }
+                Action::Final { size } => {
+                    while writer.certain.next_index() < size {
+                        let entry = writer.committed.pop_front().expect("a committed entry");
+                        writer.certain.apply(writer.certain.next_index(), &entry).unwrap();
+                    }
+                    let hashes: Vec<Hash> = self.leaves[..size as usize].iter().map(|leaf| leaf_hash(leaf)).collect();
+                    writer.root = root_of(&hashes);
+                    wishes.push(Wish::Final);
+                }
+            }
+        }
+    }
+}
