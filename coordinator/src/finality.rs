@@ -47,9 +47,20 @@ pub enum Action {
 
 #[derive(Debug)]
 struct Witness {
-    mirror_size: u64,
-    /// From which size it was asked last for what is on its way.
-    asked_from: Option<u64>,
+    /// Entries in its copy of the log.
+    holds: u64,
+    /// The question that it has not answered yet: from which size to which.
+    asked: Option<(u64, u64)>,
+    /// Largest size it has cosigned over this link.
+    cosigned: u64,
+    /// Size that it will not cosign, for a reason that asking again does not change.
+    declined: u64,
+}
+
+impl Witness {
+    fn new(holds: u64) -> Witness {
+        Witness { holds, asked: None, cosigned: 0, declined: 0 }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -121,16 +132,13 @@ impl Finality {
         }
         self.flight =
             Some(Flight { size: checkpoint.size, note, policies, stage: Stage::Cosigning, certified: BTreeSet::new() });
-        for witness in self.witnesses.values_mut() {
-            witness.asked_from = None;
-        }
         self.advance();
         Ok(())
     }
 
     /// A witness has a link and holds so many entries.
     pub fn handle_up(&mut self, party: &str, mirror_size: u64) {
-        self.witnesses.insert(party.to_owned(), Witness { mirror_size, asked_from: None });
+        self.witnesses.insert(party.to_owned(), Witness::new(mirror_size));
         match (&self.flight, &self.published) {
             (Some(flight), _) if flight.stage == Stage::Certifying => {
                 let note = flight.note.to_string();
@@ -155,12 +163,16 @@ impl Finality {
     /// Cosignature lines of a witness for the checkpoint on its way. Lines that do not verify are an error of that witness.
     pub fn handle_cosigned(&mut self, party: &str, size: u64, lines: &str) -> Result<(), String> {
         if let Some(witness) = self.witnesses.get_mut(party) {
-            witness.mirror_size = witness.mirror_size.max(size);
+            witness.asked = None;
+            witness.holds = witness.holds.max(size);
+            witness.cosigned = witness.cosigned.max(size);
         }
-        let Some(flight) = self.flight.as_mut().filter(|flight| flight.size == size) else { return Ok(()) };
-        if flight.stage != Stage::Cosigning {
+        let cosigning = |flight: &&mut Flight| flight.size == size && flight.stage == Stage::Cosigning;
+        let Some(flight) = self.flight.as_mut().filter(cosigning) else {
+            // The answer to an earlier question: the next one may be asked now.
+            self.advance();
             return Ok(());
-        }
+        };
         let mut note = flight.note.clone();
         for line in lines.lines() {
             let line = SignatureLine::parse(line).map_err(|error| error.to_string())?;
@@ -182,10 +194,12 @@ impl Finality {
     /// The witness would not sign; if it merely holds another size, it is asked again from there.
     pub fn handle_not_cosigned(&mut self, party: &str, holds: u64) {
         if let Some(witness) = self.witnesses.get_mut(party)
-            && witness.asked_from.is_some_and(|from| from != holds)
+            && let Some((from, to)) = witness.asked.take()
         {
-            witness.mirror_size = holds;
-            witness.asked_from = None;
+            match holds == from {
+                true => witness.declined = to,
+                false => witness.holds = holds,
+            }
         }
         self.advance();
     }
@@ -237,11 +251,11 @@ impl Finality {
     fn ask(&mut self, party: &str, note: &str) {
         let Some(to) = checkpoint_size(note) else { return };
         let Some(witness) = self.witnesses.get_mut(party) else { return };
-        if witness.asked_from.is_some() {
+        if witness.asked.is_some() || witness.cosigned >= to || witness.declined >= to {
             return;
         }
-        let from = witness.mirror_size.min(to);
-        witness.asked_from = Some(from);
+        let from = witness.holds.min(to);
+        witness.asked = Some((from, to));
         self.actions.push_back(Action::Ask { party: party.to_owned(), from, to, note: note.to_owned() });
     }
 }

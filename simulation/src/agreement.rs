@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use leben_contracts::agreement::body::{self, Body, ColumnRole, ColumnSpec, ColumnType};
+use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::{Hash32, X25519Key};
 use leben_contracts::agreement::party::{Code, OrgKind, PartyId, PartyKeys, Role};
-use leben_contracts::agreement::purpose::{Permission, Purpose};
 use leben_contracts::agreement::state::State;
-use leben_contracts::agreement::terms::{
-    Algorithm, Delivery, Input, OnDrop, OnFailure, Param, Price, Privacy, Split, Stage, Terms, TermsParty, Windows,
-};
+use leben_contracts::agreement::terms::Terms;
 use leben_contracts::ledger::entry::{Entry, Envelope};
 use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::merkle::{Tree, leaf_hash};
@@ -21,11 +18,13 @@ use leben_coordinator::record::{self, Record};
 use leben_coordinator::schedule;
 use leben_models::{AlgorithmSpec, registry};
 use leben_privacy::seal;
-use leben_privacy::secure_sum::{self, JobKeys, Journal, Participant};
+use leben_privacy::secure_sum::{JobKeys, Journal, Participant};
 use leben_protocol::frame::ContractId;
 use leben_worker::consent::{self, Admitted, Approval, Desk};
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::Dataset;
 use leben_worker::participate::Participation;
+
+use crate::deal::Deal;
 
 /// The log's origin.
 pub const ORIGIN: &str = "simulation.leben.test/ledger";

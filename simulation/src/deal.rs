@@ -164,4 +164,3 @@ impl Deal {
         (1..).zip(&self.stages).map(stage).collect()
     }
 }
-

@@ -1,5 +1,6 @@
 //! A coordinator that cheats, built here and nowhere else, against the hospitals' unmodified code: each attack of the threat model
 //! is refused by its own error, and nothing is given away.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
 mod common;
 
@@ -210,7 +211,7 @@ fn split_closes() {
     }
     let forced =
         Signatures { slot: 1, signatures: signatures.iter().map(|(seat, agree)| (*seat, agree.signature)).collect() };
-    assert_refused(cheat.try_order(2, JobOrder::Agreed(forced)), Reason::SecureSum, "2");
+    assert_refused(cheat.try_order(2, JobOrder::Agreed(forced)), Reason::SecureSum, "2 hospitals agreed to this close");
 }
 
 #[test]
@@ -225,8 +226,7 @@ fn a_slot_used_twice() {
         |opening: Opening| JobOrder::Open { opening: Box::new(opening), sealed: sealed.clone(), state_bytes: 1 };
     assert!(cheat.order(1, again(opening.clone())).is_empty());
     // After a restart the journal alone knows.
-    let mut journal = Journal::default();
-    journal.last_slot = 1;
+    let journal = Journal { last_slot: 1, ..Journal::default() };
     cheat.hospitals[0] = cheat.agreement.participation(&hospital(1), journal);
     assert_refused(cheat.open(1, &opening, &shares), Reason::Slot, "not above 1, the last slot");
 }

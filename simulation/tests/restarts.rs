@@ -1,5 +1,6 @@
 //! The coordinator dies between any two of its actions: the job ends in the same coefficients, and never in a second sum over
 //! other hospitals (`World::run` compares the journals of all hospitals, and the sums).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
 mod common;
 
@@ -71,4 +72,19 @@ fn after_a_close_the_sum_is_over_the_same_hospitals_or_none() {
         assert!(world.truth.sums.first().is_none_or(|sum| sum.survivors == [1, 2, 3, 4, 5]), "seed {seed}");
     }
     assert_eq!(ends, [6, 6], "with hospital 2 back it goes on, without it the job is given up");
+}
+
+#[test]
+fn who_was_left_out_of_a_close_stays_left_out_when_it_is_back() {
+    let agreement = Agreement::new(long_deal(5, OnDrop::Continue));
+    for seed in 1..=6 {
+        let mut world = World::new(seed, &agreement);
+        world.traps.push(Trap::cut_before(2, Sight::Open, Some(25_000)));
+        let fault = Fault::RestartCoordinator { down_ms: 20_000 };
+        world.traps.push(Trap { seat: 3, sight: Sight::Agree, nth: 1, before: true, fault });
+        assert_eq!(world.run(), End::Delivered, "seed {seed}: {:#?}", world.story);
+        assert_eq!(world.truth.sums[0].survivors, [1, 3, 4, 5], "seed {seed}");
+        assert!(world.truth.sums[0].slot > 1, "seed {seed}");
+        assert_eq!(world.truth.sums.last().unwrap().survivors, [1, 2, 3, 4, 5], "seed {seed}");
+    }
 }

@@ -145,6 +145,10 @@ impl Mirror {
             return Err(damaged(format!("its certificate over {} entries does not fit its entries", checkpoint.size)));
         }
         self.advance(checkpoint.size)?;
+        if let Some(policy) = self.certified.witness_policy() {
+            let unmet = |error: String| damaged(format!("its certificate is not what was stored: {error}"));
+            policy.evaluate(&note, UnknownSigners::Ignore).map_err(|error| unmet(error.to_string()))?;
+        }
         self.certified_note = Some(note);
         Ok(())
     }

@@ -12,6 +12,9 @@ use self::stages::{Built, input_id};
 use crate::job::{At, DataSet, Job, Problem};
 use crate::offers::{Offers, Set};
 
+/// Fewest hospitals in a secure sum.
+const HOSPITALS_MIN: u64 = 3;
+
 /// An annotated job file: `regression` (every key) or `heart` (the tutorial's).
 pub fn template(name: &str) -> Option<&'static str> {
     match name {
@@ -212,10 +215,11 @@ impl<'a> Drafting<'a> {
         let asked = &self.job.privacy;
         let count = owners.len() as u64;
         let secure_sum = count > 1;
-        let majority = if secure_sum { count / 2 + 1 } else { 0 };
-        let threshold = asked.threshold.as_ref().map_or(majority, |at| at.value);
+        // What the secure sum asks for, so that no two sets of hospitals can be shown different closes.
+        let two_thirds = if secure_sum { count * 2 / 3 + 1 } else { 0 };
+        let threshold = asked.threshold.as_ref().map_or(two_thirds, |at| at.value);
         let least = if secure_sum { 2 } else { 1 };
-        let hospitals_min = asked.hospitals_min.as_ref().map_or(majority.max(least), |at| at.value);
+        let hospitals_min = asked.hospitals_min.as_ref().map_or(two_thirds.max(least), |at| at.value);
         if let Some(at) = asked
             .hospitals_min
             .as_ref()
@@ -228,9 +232,13 @@ impl<'a> Drafting<'a> {
             .threshold
             .as_ref()
             .filter(|_| self.complete)
-            .filter(|at| !(majority..=count.max(majority)).contains(&at.value))
+            .filter(|at| !(two_thirds..=count.max(two_thirds)).contains(&at.value))
         {
-            self.complain(at, format!("must be {majority} to {count}: more than half of the {count} hospitals"));
+            self.complain(at, format!("must be {two_thirds} to {count}: more than two thirds of the {count} hospitals"));
+        }
+        if let Some(first) = self.job.data.first().filter(|_| self.complete && count < HOSPITALS_MIN) {
+            let why = format!("names {count} hospital(s); a sum needs {HOSPITALS_MIN}, or one could be read out of it");
+            self.complain(&first.set, why);
         }
         self.check_stage_hospitals(hospitals_min);
         Privacy {

@@ -101,6 +101,10 @@ async fn step(
         tokio::time::sleep(POLL).await;
         return Ok(None);
     };
+    if contract.phase.is_terminal() && contract.phase != Phase::Settled {
+        // The ledger says that it ended; the coordinator may still know why in words. Its silence changes nothing.
+        seen.progress = session.progress(id.0).await.ok().or(seen.progress.take());
+    }
     if let Some(end) = End::of(ledger, &contract, seen.progress.as_ref()) {
         return Ok(Some(end));
     }

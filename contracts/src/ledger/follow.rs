@@ -16,7 +16,8 @@ pub enum Refusal {
     Network(String),
     /// Too early or too late.
     #[error(
-        "the action is valid from {not_before_ms} to {not_after_ms} ms, the ledger's time is {seq_ms} ms; sign it again with another window, and check this machine's clock"
+        "the ledger's time is {} the time in which the action is valid; if it has not waited that long, this machine's clock is wrong: set it (for example by NTP) and sign again",
+        distance(*not_before_ms, *not_after_ms, *seq_ms)
     )]
     Window {
         /// Start of its window.
@@ -43,6 +44,14 @@ pub enum Refusal {
     /// The state machine says no.
     #[error("{0}")]
     State(String),
+}
+
+/// How far a time lies outside a window, in minutes rounded up.
+fn distance(not_before_ms: u64, not_after_ms: u64, seq_ms: u64) -> String {
+    match not_before_ms.checked_sub(seq_ms) {
+        Some(early_ms) if early_ms > 0 => format!("{} min before", early_ms.div_ceil(60_000)),
+        _ => format!("{} min after", seq_ms.saturating_sub(not_after_ms).div_ceil(60_000)),
+    }
 }
 
 /// A state machine with its place in the log.

@@ -19,22 +19,28 @@ use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::spool::{Spool, UploadId};
 use super::store::Store;
+use super::traffic::Traffic;
 use crate::job::{Action, Job};
 use crate::plan::{Patience, Plan};
 use crate::schedule;
 
-/// What the jobs need from the rest of the shell.
-pub struct Jobs {
-    /// The ledger.
-    pub ledger: Ledger,
+/// What the jobs share with the streams.
+pub struct Shared {
     /// Stored uploads.
     pub spool: Arc<Spool>,
     /// The folder.
     pub store: Store,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The operator's limits.
-    pub patience: Patience,
+    /// Bytes of each job.
+    pub traffic: Arc<Traffic>,
+}
+
+/// The jobs and who watches them.
+pub struct Jobs {
+    ledger: Ledger,
+    shared: Shared,
+    patience: Patience,
     jobs: BTreeMap<ContractId, Job>,
     watchers: HashMap<ContractId, watch::Sender<Progress>>,
     links: BTreeMap<String, Orders>,
@@ -44,19 +50,10 @@ pub struct Jobs {
 
 impl Jobs {
     /// No job yet; [`Jobs::run`] finds them on the ledger.
-    pub fn new(
-        ledger: Ledger,
-        spool: Arc<Spool>,
-        store: Store,
-        metrics: Arc<Metrics>,
-        patience: Patience,
-        events: mpsc::Sender<Event>,
-    ) -> Jobs {
+    pub fn new(ledger: Ledger, shared: Shared, patience: Patience, events: mpsc::Sender<Event>) -> Jobs {
         Jobs {
             ledger,
-            spool,
-            store,
-            metrics,
+            shared,
             patience,
             jobs: BTreeMap::new(),
             watchers: HashMap::new(),
@@ -137,7 +134,7 @@ impl Jobs {
                 return self.abort(contract, "unplannable", terms.stages.first().map(|stage| stage.id));
             }
         };
-        let kept = self.store.job(&contract).map_err(Fatal::io("read a job's checkpoint"))?;
+        let kept = self.shared.store.job(&contract).map_err(Fatal::io("read a job's checkpoint"))?;
         let (checkpoint, states) = kept.map_or((None, BTreeMap::new()), |(checkpoint, states)| (Some(checkpoint), states));
         tracing::info!(contract = %hex::encode(contract), restarted = checkpoint.is_some(), "job begins");
         let mut job = Job::new(now, plan, checkpoint, states, super::random());
@@ -170,7 +167,7 @@ impl Jobs {
                 let Some(job) = self.jobs.get_mut(&contract) else { return Ok(()) };
                 let refused = tokio::task::block_in_place(|| job.handle_report(now, &hospital, report)).err();
                 if let Some(reject) = refused {
-                    self.metrics.reject(&reject);
+                    self.shared.metrics.reject(&reject);
                     tracing::warn!(%hospital, %reject, "a report was refused");
                 }
                 self.carry_out(contract)
@@ -210,7 +207,7 @@ impl Jobs {
             Some(orders) => self.links.insert(hospital.to_owned(), orders),
             None => self.links.remove(hospital),
         };
-        self.metrics.workers_linked.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
+        self.shared.metrics.workers_linked.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
         for contract in self.running() {
             if let Some(job) = self.jobs.get_mut(&contract) {
                 job.handle_link(now, hospital, linked);
@@ -228,11 +225,11 @@ impl Jobs {
         reply: oneshot::Sender<Result<(), Reject>>,
     ) -> Result<(), Fatal> {
         let Some(job) = self.jobs.get_mut(&id.contract) else { return Ok(()) };
-        let upload = self.spool.upload(id).map_err(Fatal::io("open a spooled upload"))?;
+        let upload = self.shared.spool.upload(id).map_err(Fatal::io("open a spooled upload"))?;
         let root = upload.lock().unwrap_or_else(std::sync::PoisonError::into_inner).root();
         let answer = job.handle_trailer(now, id.seat, root, trailer);
         if let Err(reject) = &answer {
-            self.metrics.reject(reject);
+            self.shared.metrics.reject(reject);
         }
         let _ = reply.send(answer);
         self.carry_out(id.contract)
@@ -254,15 +251,15 @@ impl Jobs {
                     }
                 }
                 Action::StoreState { digest, bytes } => {
-                    self.store.keep_state(&contract, &digest, &bytes).map_err(Fatal::io("store a model state"))?;
+                    self.shared.store.keep_state(&contract, &digest, &bytes).map_err(Fatal::io("store a model state"))?;
                 }
                 Action::Remember(checkpoint) => {
-                    self.store.keep_checkpoint(&contract, &checkpoint).map_err(Fatal::io("store a job's checkpoint"))?;
+                    self.shared.store.keep_checkpoint(&contract, &checkpoint).map_err(Fatal::io("store a job's checkpoint"))?;
                 }
                 Action::Fold { slot, seat } => self.fold(UploadId { contract, slot, seat })?,
-                Action::Discard { slot } => self.spool.discard(contract, slot),
+                Action::Discard { slot } => self.shared.spool.discard(contract, slot),
                 Action::StoreResult(sealed) => {
-                    self.store.keep_result(&contract, &sealed).map_err(Fatal::io("store a result"))?;
+                    self.shared.store.keep_result(&contract, &sealed).map_err(Fatal::io("store a result"))?;
                 }
                 Action::End => tracing::info!(contract = %hex::encode(contract), "job ended"),
             }
@@ -273,7 +270,7 @@ impl Jobs {
     /// Adds a stored upload to its job's sum.
     fn fold(&mut self, id: UploadId) -> Result<(), Fatal> {
         let Some(job) = self.jobs.get_mut(&id.contract) else { return Ok(()) };
-        let spool = &self.spool;
+        let spool = &self.shared.spool;
         tokio::task::block_in_place(|| spool.read(id, |index, bytes| job.handle_fold_chunk(index, bytes).map_err(Fatal::from)))?;
         job.handle_folded(now_ms(), id.seat, id.slot);
         Ok(())
@@ -314,7 +311,7 @@ impl Jobs {
 
     fn watch(&mut self, contract: ContractId) -> Option<watch::Receiver<Progress>> {
         let progress = match self.jobs.get(&contract) {
-            Some(job) => job.progress(),
+            Some(job) => self.shared.traffic.fill(&contract, job.progress()),
             None => self.ledger.with_final(|state, _| schedule::standing_progress(state, &contract))?,
         };
         let sender = self.watchers.entry(contract).or_insert_with(|| watch::Sender::new(progress));
@@ -324,7 +321,7 @@ impl Jobs {
     fn publish_progress(&mut self) {
         for (contract, sender) in &self.watchers {
             let progress = match self.jobs.get(contract) {
-                Some(job) => Some(job.progress()),
+                Some(job) => Some(self.shared.traffic.fill(contract, job.progress())),
                 None => self.ledger.with_final(|state, _| schedule::standing_progress(state, contract)),
             };
             if let Some(progress) = progress {

@@ -2,7 +2,7 @@
 //!
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`] and `sequence` (the one writer), [`server`] (who is
 //! at the other end), [`requests`], [`enrol`], [`uploads`] and [`spool`] (what they want), [`jobs`] with its [`events`] (the
-//! shell around the core's jobs), [`index`] (a rebuildable view), [`http`] and [`metrics`] (what is shown), [`fatal`] and [`clock`].
+//! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`fatal`] and [`clock`].
 
 pub mod clock;
 pub mod config;
@@ -20,6 +20,7 @@ pub mod server;
 pub mod setup;
 pub mod spool;
 pub mod store;
+pub mod traffic;
 pub mod uploads;
 
 use std::net::SocketAddr;
@@ -43,6 +44,7 @@ use metrics::Metrics;
 use server::Service;
 use spool::Spool;
 use store::Store;
+use traffic::Traffic;
 
 /// How many events may wait for the jobs.
 const EVENTS_MAX: usize = 4096;
@@ -127,7 +129,9 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let (events, waiting) = mpsc::channel(EVENTS_MAX);
     let spool = Arc::new(Spool::open(&store.path("spool"))?);
     let patience = Patience { away_ms_max: config.away_ms_max };
-    let jobs = Jobs::new(ledger.clone(), spool.clone(), store.clone(), metrics.clone(), patience, events.clone());
+    let traffic = Arc::new(Traffic::default());
+    let shared = jobs::Shared { spool: spool.clone(), store: store.clone(), metrics: metrics.clone(), traffic: traffic.clone() };
+    let jobs = Jobs::new(ledger.clone(), shared, patience, events.clone());
     tasks.spawn(jobs.run(waiting));
     let (stop, stopped) = watch::channel(false);
     let http = match config.http {
@@ -146,7 +150,7 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
         .map_err(|error| Fatal::Start(error.to_string()))?;
     let address = listener.local_addr().map_err(|error| Fatal::Start(error.to_string()))?;
     let service =
-        Service { ledger: ledger.clone(), store, spool, metrics: metrics.clone(), events, author_key: party_key };
+        Service { ledger: ledger.clone(), store, spool, traffic, metrics: metrics.clone(), events, author_key: party_key };
     tasks.spawn(async move {
         server::serve(listener, Arc::new(service), stopped).await;
         Ok(())

@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::spool::Spool;
 use super::store::Store;
+use super::traffic::Traffic;
 use super::{requests, uploads};
 
 /// The protocol version this program speaks.
@@ -33,6 +34,8 @@ pub struct Service {
     pub store: Store,
     /// Uploads.
     pub spool: Arc<Spool>,
+    /// Bytes of each job.
+    pub traffic: Arc<Traffic>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// To the jobs.

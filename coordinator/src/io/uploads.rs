@@ -47,6 +47,7 @@ pub async fn receive(
             upload.push(bytes).map_err(disk)?;
         }
         service.metrics.upload_bytes.inc_by(bytes.len() as u64);
+        service.traffic.add_up(&contract, bytes.len() as u64);
         if index % CHUNKS_PER_SIGN == 0 {
             let _ = service.events.send(Event::Stored { id, chunks: index + 1 }).await;
         }

@@ -221,7 +221,9 @@ impl Job {
             self.roster.set_refused(hospital, "revoked its data".into());
         }
         if facts.terminal {
-            self.end(format!("the contract is {}", facts.phase));
+            // Why this coordinator gave up says more than that it did.
+            let gave_up = matches!(self.step, Step::Ended);
+            self.end(if gave_up { self.message.clone() } else { format!("the contract is {}", facts.phase) });
             return;
         }
         if let Some(directory) = &facts.directory {

@@ -12,21 +12,17 @@ use std::sync::Arc;
 
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::state::State;
-use leben_contracts::ledger::entry::{Entry, Envelope};
 use leben_coordinator::facts::Facts;
 use leben_coordinator::record::Record;
-use leben_coordinator::schedule as due;
 use leben_models::{Column, Kind, Table};
-use leben_protocol::codec;
-use leben_protocol::frame::{JobOrder, Order, Report};
 use sha2::{Digest, Sha256};
 
-use crate::agreement::{self, Agreement, START_MS};
-use crate::coordinator::{Coordinator, Effect};
+use crate::agreement::{Agreement, START_MS};
+use crate::coordinator::Coordinator;
 use crate::dice::Dice;
-use crate::hospital::{Down, Hospital, Out, Up};
+use crate::hospital::{Down, Hospital, Up};
 use crate::net::{Link, Queue};
-use crate::schedule::{Fault, Sight, Trap};
+use crate::schedule::{Fault, Trap};
 use crate::truth::Truth;
 
 /// More events than any honest story needs.
@@ -273,15 +269,24 @@ impl World {
             _ => Ok(()),
         }
     }
-
 }
 
 fn at(seat: u16) -> usize {
     usize::from(seat).saturating_sub(1)
 }
 
-/// The name of an enum's variant.
+/// The name of an enum's variant. What is in it, often thousands of numbers, is not even written.
 fn first_word(value: &impl fmt::Debug) -> String {
-    let text = format!("{value:?}");
-    text.chars().take_while(|c| c.is_alphanumeric()).collect()
+    struct Word(String);
+    impl fmt::Write for Word {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let end = text.find(|c: char| !c.is_alphanumeric());
+            self.0.push_str(&text[..end.unwrap_or(text.len())]);
+            if end.is_some() { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut word = Word(String::new());
+    // The error says that the word is complete.
+    let _ = fmt::write(&mut word, format_args!("{value:?}"));
+    word.0
 }

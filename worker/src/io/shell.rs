@@ -59,7 +59,11 @@ impl Shell {
         let mut mirror = Mirror::new(&log, party.as_str(), mirror_keys, store.record(&log)?)
             .map_err(|error| RunError::Ledger(error.to_string()))?;
         let (leaves, certificate) = store.ledger()?;
-        mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(refusal.to_string()))?;
+        let damaged = |refusal: crate::refusal::Refusal| {
+            let path = config.folder.join("mirror");
+            format!("{} is damaged: {refusal}; copy that folder from another hospital of this network or from a backup, then start again", path.display())
+        };
+        mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(damaged(refusal)))?;
         let size = mirror.size();
         let seed = fresh_seed().map_err(|error| RunError::System(error.to_string()))?;
         let agent = Agent::new(Setup {

@@ -73,7 +73,7 @@ fn hostile_proposals(deployment: &Deployment) {
     refused(|terms| terms.privacy.hospitals_min = 1, 0, &["hospitals_min"]);
     refused(|terms| terms.inputs[0].cohort_min = 0, 0, &["input aker.cohort", "the smallest cohort"]);
     // Signed by a clock that is two hours behind.
-    refused(|_| {}, 2 * 3_600_000, &["the clock at team is off by about", "min, set it and sign again"]);
+    refused(|_| {}, 2 * 3_600_000, &["min after the time in which the action is valid", "set it (for example by NTP) and sign again"]);
     // The ledger cannot read cohort queries; the hospital can, and says so to its steward.
     let (answer, contract) = propose(|terms| terms.inputs[0].cohort = "height > 3".into(), 0);
     answer.unwrap();
