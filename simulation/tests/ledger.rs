@@ -32,7 +32,7 @@ fn from_the_proposal_to_the_settlement() {
 fn it_is_settled_whoever_restarts_on_the_way() {
     for seed in 1..=20 {
         let mut dice = Dice::new(seed, 2);
-        let mut network = Network::new(seed, long_deal(4, OnDrop::Continue), tables(4));
+        let mut network = Network::new(seed, long_deal(4, OnDrop::Repeat), tables(4));
         for _ in 0..3 {
             let (seat, down_ms) = (dice.between(1, 4) as u16, dice.between(10, 4_000));
             let fault = match dice.between(1, 3) {
@@ -42,7 +42,8 @@ fn it_is_settled_whoever_restarts_on_the_way() {
             };
             network.plan_fault(dice.between(0, 30_000), fault);
         }
-        assert_eq!(network.run(), Phase::Settled, "seed {seed}");
+        let end = network.run();
+        assert_eq!(end, Phase::Settled, "seed {seed}:\n{}", network.story.join("\n"));
         assert_eq!(network.check_journals(), Ok(()), "seed {seed}");
     }
 }

@@ -1,6 +1,6 @@
 //! Random stories: each ends in exact sums and a result, or in an abort with a reason. A failure names its seed; give it as
 //! `LEBEN_SEED` to see that story alone. `LEBEN_SEEDS=20000 cargo test --release -- --ignored` tells more of them.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test")]
 
 mod common;
 
@@ -70,18 +70,31 @@ fn story(seed: u64, hospitals_max: u64, agreements: &mut Agreements) -> (End, Wo
     (world.run(), world)
 }
 
+/// Tells these stories, some on each core: how many were delivered, how many aborted.
 fn many(seeds: std::ops::Range<u64>, hospitals_max: u64) -> (u64, u64) {
     let alone = std::env::var("LEBEN_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = alone.map_or(seeds, |seed| seed..seed + 1);
-    let (mut agreements, mut delivered, mut aborted) = (Agreements::default(), 0, 0);
-    for seed in seeds {
-        let (end, world) = story(seed, hospitals_max, &mut agreements);
-        match end {
-            End::Delivered => delivered += 1,
-            End::Aborted { reason } if !reason.is_empty() => aborted += 1,
-            end => panic!("seed {seed}: {end:?}\n{}", world.story.join("\n")),
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = &|first: usize| {
+        let (mut agreements, mut delivered, mut aborted) = (Agreements::default(), 0, 0);
+        for seed in seeds.clone().skip(first).step_by(threads) {
+            let (end, world) = story(seed, hospitals_max, &mut agreements);
+            match end {
+                End::Delivered => delivered += 1,
+                End::Aborted { reason } if !reason.is_empty() => {
+                    eprintln!("seed {seed}: {reason}");
+                    aborted += 1;
+                }
+                end => panic!("seed {seed}: {end:?}\n{}", world.story.join("\n")),
+            }
         }
-    }
+        (delivered, aborted)
+    };
+    let (delivered, aborted) = std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads).map(|first| scope.spawn(move || part(first))).collect();
+        let ends = parts.into_iter().map(|part| part.join().expect("a story failed; its seed is above"));
+        ends.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+    });
     eprintln!("{delivered} delivered, {aborted} aborted with a reason");
     (delivered, aborted)
 }

@@ -152,8 +152,16 @@ async fn play(out: &Path, json: bool) -> Result<Report, Box<dyn Error>> {
     let pooled = pooled::fit_terms(&submitted.terms, &rows.table()?)?;
     let bytes = network.counter.up_and_down(&network.hospital_keys());
     let contract = ledger.state().contract(&id).cloned().ok_or("the contract left the ledger")?;
-    let report =
-        Report::new(out, &fetched.opened.bundle, &pooled, &contract, verified, bytes, slots, Duration::from_millis(now_ms().saturating_sub(started_ms)))?;
+    let report = Report::new(
+        out,
+        &fetched.opened.bundle,
+        &pooled,
+        &contract,
+        verified,
+        bytes,
+        slots,
+        Duration::from_millis(now_ms().saturating_sub(started_ms)),
+    )?;
     session.close().await;
     network.stop().await;
     Ok(report)

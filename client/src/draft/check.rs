@@ -158,7 +158,9 @@ impl Drafting<'_> {
                 let spec = set.offer.schema.iter().find(|spec| spec.column == feature.value.column);
                 let codes = spec.map(|spec| spec.codes.as_slice()).unwrap_or_default();
                 let named = feature.value.levels.iter().chain(&feature.value.reference);
-                let missing = named.map(i64::to_string).find(|level| !codes.is_empty() && !codes.iter().any(|code| is_code(code, level)));
+                let missing = named
+                    .map(i64::to_string)
+                    .find(|level| !codes.is_empty() && !codes.iter().any(|code| is_code(code, level)));
                 if let Some(level) = missing {
                     let before = format!("column '{}' has no code {level} in", feature.value.column);
                     self.complain_of(&feature.place(), before, set, format!("; its codes are {}", codes.join(", ")));

@@ -234,7 +234,10 @@ impl<'a> Drafting<'a> {
             .filter(|_| self.complete)
             .filter(|at| !(two_thirds..=count.max(two_thirds)).contains(&at.value))
         {
-            self.complain(at, format!("must be {two_thirds} to {count}: more than two thirds of the {count} hospitals"));
+            self.complain(
+                at,
+                format!("must be {two_thirds} to {count}: more than two thirds of the {count} hospitals"),
+            );
         }
         if let Some(first) = self.job.data.first().filter(|_| self.complete && count < HOSPITALS_MIN) {
             let why = format!("names {count} hospital(s); a sum needs {HOSPITALS_MIN}, or one could be read out of it");

@@ -23,6 +23,8 @@ const POLL: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(10);
 /// How long after the coordinator says that a job has ended the ledger has to say so too.
 const SETTLING: Duration = Duration::from_millis(200);
+/// How long the coordinator has to say in words why a contract ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Watches a contract until it has ended, one way or another; pays into escrow when that is due. Goes on through cuts of the
 /// link and restarts of the coordinator for as long as it is left running.
@@ -103,7 +105,8 @@ async fn step(
     };
     if contract.phase.is_terminal() && contract.phase != Phase::Settled {
         // The ledger says that it ended; the coordinator may still know why in words. Its silence changes nothing.
-        seen.progress = session.progress(id.0).await.ok().or(seen.progress.take());
+        let asked = tokio::time::timeout(LAST_WORDS, session.progress(id.0)).await;
+        seen.progress = asked.ok().and_then(Result::ok).or(seen.progress.take());
     }
     if let Some(end) = End::of(ledger, &contract, seen.progress.as_ref()) {
         return Ok(Some(end));

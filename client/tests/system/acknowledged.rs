@@ -1,7 +1,7 @@
 //! A team that appends to the ledger all the time and remembers every answer: what was acknowledged must stay.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -85,7 +85,7 @@ impl Drop for Bystander {
 }
 
 async fn append(
-    root: &PathBuf,
+    root: &Path,
     answers: &Mutex<Vec<Acknowledged>>,
     stopped: &AtomicBool,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -97,7 +97,6 @@ async fn append(
     let sets: Vec<String> = offers.sets.iter().map(leben::offers::Set::name).collect();
     let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
     let job = JobFile { sets: &sets, ..JobFile::default() }.text().replace("total = 100", "total = 0");
-    let job = job.replace("hospitals_min = 3", &format!("hospitals_min = {}", sets.len().min(3)));
     let job = Job::parse(&job).unwrap();
     let terms = draft(&job, &offers, now_ms()).unwrap();
     loop {
@@ -109,7 +108,9 @@ async fn append(
         if count < ENTRIES_MAX {
             let envelope = action::propose(&home, ledger.state(), &terms, fresh()?)?;
             // Both kinds of answer: sequenced, and final with a proof.
-            let appended = tokio::time::timeout(Duration::from_secs(20), session.append(&envelope, count % 2 == 0)).await??;
+            let appended =
+                tokio::time::timeout(Duration::from_secs(20), session.append(&envelope, count.is_multiple_of(2)))
+                    .await??;
             let payload_hash = envelope.payload_hash();
             answers.lock().unwrap().push(Acknowledged { index: appended.index, payload_hash, proof: appended.proof });
         }

@@ -64,8 +64,7 @@ impl Deployment {
         let dir = tempfile::tempdir().unwrap();
         // An invite names the address before anybody listens: a port that was free a moment ago.
         let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let deployment =
-            Deployment { dir, address, coordinator: None, workers: BTreeMap::new(), starts: 0 };
+        let deployment = Deployment { dir, address, coordinator: None, workers: BTreeMap::new(), starts: 0 };
         deployment.coordinator(&["init", "--origin", "ledger.example/system"]).ok();
         let settings = deployment.path("coordinator/coordinator.toml");
         let text = fs::read_to_string(&settings).unwrap();

@@ -21,4 +21,5 @@ mod raw;
 mod restarts;
 mod rows;
 mod sentinel;
+mod tutorial;
 mod verify_flip;

@@ -29,7 +29,8 @@ fn build() -> PathBuf {
     // What cargo tells this test about itself would make build scripts run again that look at it.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let about_this_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "NEXTEST"];
+        let about_this_test =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "NEXTEST"];
         if about_this_test.iter().any(|start| text.starts_with(start)) || text == "OUT_DIR" {
             cargo.env_remove(&name);
         }

@@ -5,6 +5,7 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
 use leben_coordinator::plan::{Patience, Plan};
+use leben_coordinator::record::Record;
 use leben_coordinator::schedule as due;
 use leben_protocol::frame::{ContractId, Order};
 
@@ -122,6 +123,9 @@ impl Network {
                         self.send_order(&hospital, Order::Job { contract: self.contract, order });
                     }
                     Effect::Append(record) => {
+                        if let Record::Abort { reason, .. } = &record {
+                            self.say(format_args!("the job is given up: {reason}"));
+                        }
                         let (key, body, contract) = (record.key(), due::body_of(&record).unwrap(), self.contract);
                         if let Err(reason) = self.append("coordinator", Some(&contract), &body) {
                             let job = self.coordinator.as_mut().and_then(Coordinator::job);

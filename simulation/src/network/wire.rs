@@ -1,12 +1,13 @@
 //! Messages on their way.
 
 use leben_protocol::codec;
-use leben_protocol::frame::{Order, Report};
+use leben_protocol::frame::{JobReport, Order, Report};
 use leben_protocol::reject::{Reject, RejectCode};
 use sha2::Digest;
 
 use super::{Event, Network, at};
 use crate::hospital::{Down, Out, Up};
+use crate::world::first_word;
 
 impl Network {
     pub(super) fn send_order(&mut self, party: &str, order: Order) {
@@ -90,6 +91,10 @@ impl Network {
         let now_ms = self.queue.now_ms();
         let wishes = match report {
             Report::Job { report, .. } => {
+                self.say(format_args!("{name} reports {}", first_word(&report)));
+                if let JobReport::Refused { slot, reject, .. } = &report {
+                    self.say(format_args!("{name} refuses slot {slot}: {reject}"));
+                }
                 self.coordinator.as_mut().and_then(|c| c.handle_report(now_ms, name, report));
                 return;
             }

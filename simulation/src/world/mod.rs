@@ -276,7 +276,7 @@ fn at(seat: u16) -> usize {
 }
 
 /// The name of an enum's variant. What is in it, often thousands of numbers, is not even written.
-fn first_word(value: &impl fmt::Debug) -> String {
+pub(crate) fn first_word(value: &impl fmt::Debug) -> String {
     struct Word(String);
     impl fmt::Write for Word {
         fn write_str(&mut self, text: &str) -> fmt::Result {

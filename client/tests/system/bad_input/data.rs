@@ -15,7 +15,11 @@ fn faults() -> [(&'static str, String, &'static [&'static str]); 5] {
     let typed = good.replacen(&line(7), &format!("p,{CELL},3.0,1.0,1"), 1);
     let coded = good.replacen(&line(9), "p,50.0,3.0,1.0,0.5", 1);
     [
-        ("ragged", extra, &["rows.csv", "line 5", "6 fields where 5 were expected", "look for a stray delimiter or quote"]),
+        (
+            "ragged",
+            extra,
+            &["rows.csv", "line 5", "6 fields where 5 were expected", "look for a stray delimiter or quote"],
+        ),
         (
             "unnamed",
             good.replacen("dose", "dosis", 1),

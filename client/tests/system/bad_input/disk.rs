@@ -5,20 +5,20 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::acknowledged::{Bystander, verify_all};
-use crate::deployment::{Deployment, files_below};
+use crate::deployment::{Deployment, HOSPITALS, files_below};
 use crate::process::wait_until;
 use crate::rows::{WORKER_TOML, csv};
 
-/// A small network: two hospitals, so that every entry waits for both cosignatures.
+/// A small network: three hospitals, so that every entry waits for all cosignatures.
 fn small() -> Deployment {
     let mut deployment = Deployment::new();
     deployment.serve();
-    for (seed, hospital) in ["aker", "basel"].into_iter().enumerate() {
+    for (seed, hospital) in HOSPITALS[..3].iter().copied().enumerate() {
         deployment.join(hospital, &csv(seed, 40), WORKER_TOML);
         deployment.run(hospital);
     }
     deployment.keygen("team", 0);
-    deployment.wait_for_offers(2);
+    deployment.wait_for_offers(3);
     deployment
 }
 
@@ -40,10 +40,10 @@ fn damaged(path: &Path) -> Vec<String> {
     vec![place, "is damaged".into()]
 }
 
-/// Flips a byte at a tenth, at two tenths, .. of a file, and looks at each.
-fn every_part(path: &Path, mut look: impl FnMut()) {
+/// Flips a byte at each of these tenths of a file, and looks.
+fn flip_parts(path: &Path, tenths: std::ops::Range<usize>, mut look: impl FnMut()) {
     let good = fs::read(path).unwrap();
-    for tenth in 1..10 {
+    for tenth in tenths {
         let mut bad = good.clone();
         bad[good.len() * tenth / 10] ^= 1;
         fs::write(path, bad).unwrap();
@@ -72,11 +72,13 @@ fn a_tampered_ledger_is_found_at_start_up_and_by_verify() {
     };
     let coordinator = |path: &Path| deployment.coordinator(&["serve"]).complains(&damaged(path));
     for path in files("coordinator/ledger").iter().chain([&deployment.path("coordinator/state/HEAD")]) {
-        every_part(path, || coordinator(path));
+        flip_parts(path, 1..10, || coordinator(path));
     }
     let worker = |path: &Path| deployment.worker("aker", &["run"]).complains(&damaged(path));
     for path in files("aker/mirror/public").iter().chain([&deployment.path("aker/witness")]) {
-        every_part(path, || worker(path));
+        // A hospital's certificate may lose the name of a cosigner that it does not need: the text and the log's signature.
+        let tenths = if path.ends_with("checkpoint") { 1..4 } else { 1..10 };
+        flip_parts(path, tenths, || worker(path));
     }
     for (path, codes) in files("team/ledger").into_iter().zip([&[2, 5][..], &[2, 5], &[2, 3]]) {
         let good = flip(&path);
@@ -96,6 +98,7 @@ fn a_tampered_ledger_is_found_at_start_up_and_by_verify() {
     }
     deployment.run("aker");
     deployment.run("basel");
+    deployment.run("cluj");
     deployment.keygen("late", 0);
     deployment.leben(&["status"]).ok();
     deployment.export("exported");
@@ -111,7 +114,8 @@ fn fill(path: &Path) {
 fn a_full_disk_stops_the_process_and_loses_nothing_acknowledged() {
     let mut deployment = small();
     let bystander = Bystander::start(&deployment);
-    let words = ["No space left on device", "nothing acknowledged is lost", "free space or repair the disk, then start again"];
+    let words =
+        ["No space left on device", "nothing acknowledged is lost", "free space or repair the disk, then start again"];
     // Where the next entry is staged, committed and published: a link to a device that is always full.
     for name in ["coordinator/state/HEAD.tmp", "coordinator/ledger/checkpoint.tmp", "coordinator/ledger/policy.tmp"] {
         bystander.wait_for_more(2);

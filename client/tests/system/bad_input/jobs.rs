@@ -38,7 +38,8 @@ fn drafts(deployment: &Deployment) {
     );
     refused(JobFile { outcome: "patient", ..JobFile::default() }, &["column 'patient'", "never computed on"]);
     deployment.try_submit("[purpose]\nduo = [\"GRU\"").complains(&["job.toml", "line 2"]);
-    let purpose = JobFile::default().text().replace("[\"GRU\"]", "[\"DS=MONDO:0005148\"]").replace("53.1.e.ii", "53.1.a");
+    let purpose =
+        JobFile::default().text().replace("[\"GRU\"]", "[\"DS=MONDO:0005148\"]").replace("53.1.e.ii", "53.1.a");
     deployment.try_submit(&purpose).complains(&["job.toml", "cohort", "Permitted: GRU"]);
     assert_eq!(size(), before, "nothing was proposed");
 }
@@ -73,7 +74,11 @@ fn hostile_proposals(deployment: &Deployment) {
     refused(|terms| terms.privacy.hospitals_min = 1, 0, &["hospitals_min"]);
     refused(|terms| terms.inputs[0].cohort_min = 0, 0, &["input aker.cohort", "the smallest cohort"]);
     // Signed by a clock that is two hours behind.
-    refused(|_| {}, 2 * 3_600_000, &["min after the time in which the action is valid", "set it (for example by NTP) and sign again"]);
+    refused(
+        |_| {},
+        2 * 3_600_000,
+        &["min after the time in which the action is valid", "set it (for example by NTP) and sign again"],
+    );
     // The ledger cannot read cohort queries; the hospital can, and says so to its steward.
     let (answer, contract) = propose(|terms| terms.inputs[0].cohort = "height > 3".into(), 0);
     answer.unwrap();
@@ -86,10 +91,9 @@ fn hostile_proposals(deployment: &Deployment) {
 
 /// Terms that everybody signed, and too few rows: no round is opened on them, and the ledger says whose.
 fn small_cohorts(deployment: &mut Deployment) {
-    for job in [
-        JobFile { cohort_min: 5_000, ..JobFile::default() },
-        JobFile { cohort: "age > 200", ..JobFile::default() },
-    ] {
+    for job in
+        [JobFile { cohort_min: 5_000, ..JobFile::default() }, JobFile { cohort: "age > 200", ..JobFile::default() }]
+    {
         let contract = deployment.submit(&job.text())["contract"].as_str().unwrap().to_owned();
         let mut watch = deployment.watch(&contract);
         deployment.approve(&HOSPITALS, &contract);

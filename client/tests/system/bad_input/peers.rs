@@ -40,9 +40,11 @@ fn used_invites(deployment: &Deployment) {
     deployment.worker("bergen", &["join", &invite]).ok();
     let again = deployment.worker("another", &["join", &invite]);
     again.complains(&["the invite is unknown, used up or out of date", "Ask the coordinator for a new invite"]);
-    let leben = |args: &[&str]| said(std::process::Command::new(program("leben")).current_dir(deployment.path("")).args(args));
+    let leben =
+        |args: &[&str]| said(std::process::Command::new(program("leben")).current_dir(deployment.path("")).args(args));
     leben(&["--home", "fresh", "keygen", &invite]).complains(&["this invite is for a hospital", "leben-worker join"]);
-    leben(&["--home", "fresh", "keygen", &invite[..60]]).complains(&["the invite is damaged", "copy the whole line again"]);
+    leben(&["--home", "fresh", "keygen", &invite[..60]])
+        .complains(&["the invite is damaged", "copy the whole line again"]);
     leben(&["--home", "fresh", "keygen", "hello"]).complains(&["this is not an invite", "starts with 'leben1:'"]);
     let team = deployment.invite("fresh", "team", 0);
     leben(&["--home", "fresh", "keygen", &team]).ok();
@@ -87,22 +89,26 @@ fn wrong_own_key(deployment: &mut Deployment) {
     assert!(log.contains(&fingerprint) && log.contains("check that the right key folder is used"), "{log}");
     deployment.workers.remove("aker");
     fs::write(&path, "nonsense\n").unwrap();
-    deployment.worker("aker", &["run"]).complains(&["keys/tls.key", "64 hex digits expected", "restore it from a backup"]);
+    deployment.worker("aker", &["run"]).complains(&[
+        "keys/tls.key",
+        "64 hex digits expected",
+        "restore it from a backup",
+    ]);
     fs::write(&path, good).unwrap();
 }
 
 /// A clock that is two hours off: the hospital takes part in nothing, and says by how much and what to do.
 fn wrong_clock(deployment: &mut Deployment) {
-    for (offset, words) in [("7200", "120 minutes ahead of the coordinator's"), ("-7200", "minutes behind the coordinator's")] {
+    for (offset, words) in
+        [("7200", "120 minutes ahead of the coordinator's"), ("-7200", "minutes behind the coordinator's")]
+    {
         let check = deployment.worker("aker", &["--clock-offset-s", offset, "check"]);
         check.complains(&["FAIL clock", words, "Set the clock (for example by NTP)"]);
         let invite = deployment.invite("bodo", "hospital", 0);
         let join = deployment.worker("bodo", &["--clock-offset-s", offset, "join", &invite]);
         join.complains(&[words, "Set the clock"]);
         deployment.run_with("aker", &["--clock-offset-s", offset]);
-        wait_until("the status names the clock", || {
-            deployment.worker("aker", &["status"]).out.contains(words)
-        });
+        wait_until("the status names the clock", || deployment.worker("aker", &["status"]).out.contains(words));
         deployment.workers.remove("aker");
         let audit = deployment.worker("aker", &["audit"]).ok();
         assert!(audit.contains(words), "{audit}");

@@ -1,11 +1,11 @@
 //! The README's tutorial, run as a person would paste it: its blocks, in its order, in one shell, on the raw UCI files of
 //! four hospitals. The estimates it delivers must be R's.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is wrong")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::process::program;
 
 /// Coefficients and standard errors of R 4.2.2 `glm` on the pooled rows (`heart_all920_logit_age_sex_cp`).
 const REFERENCE: [(&str, f64, f64); 6] = [
@@ -29,18 +29,6 @@ fn heart_data() -> Option<PathBuf> {
     found.into_iter().find(|folder| folder.join("processed.va.data").is_file())
 }
 
-/// The folder of the three programs, built here if they are not there yet.
-fn programs() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_leben")).parent().unwrap().to_owned();
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--bins", "-p", "leben", "-p", "leben-coordinator", "-p", "leben-worker"]).current_dir(root());
-    if folder.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().unwrap().success(), "the programs could not be built");
-    folder
-}
-
 /// The fenced blocks that have a name, in order.
 fn blocks(readme: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -60,7 +48,8 @@ fn script(programs: &Path) -> String {
     let names: Vec<&str> = blocks.iter().map(|(name, _)| name.as_str()).collect();
     let expected = ["build", "data", "coordinator", "hospitals", "team", "approve", "result", "stop"];
     assert_eq!(names, expected, "the tutorial's blocks");
-    let mut script = format!("set -e\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\nexport PATH=\"{}:$PATH\"\n", programs.display());
+    let mut script =
+        format!("set -e\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\nexport PATH=\"{}:$PATH\"\n", programs.display());
     for (name, block) in &blocks {
         // What is built and fetched here was built and fetched by the test's set-up.
         if name != "build" && name != "data" {
@@ -89,7 +78,7 @@ fn the_readme_tutorial_ends_in_the_estimates_of_r() {
     for name in ["deploy", "client"] {
         std::os::unix::fs::symlink(root().join(name), folder.path().join(name)).unwrap();
     }
-    let script = script(&programs());
+    let script = script(program("leben").parent().unwrap());
     let ran = Command::new("timeout").args(["180", "bash", "-c", &script]).current_dir(folder.path()).output().unwrap();
     let out = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(ran.status.success(), "{out}\n{}", String::from_utf8_lossy(&ran.stderr));
@@ -98,7 +87,10 @@ fn the_readme_tutorial_ends_in_the_estimates_of_r() {
     }
     let table = fs::read_to_string(folder.path().join("deployment/result/coefficients.csv")).unwrap();
     for (term, estimate, se) in REFERENCE {
-        let row = table.lines().find(|line| line.starts_with(&format!("{term},"))).unwrap_or_else(|| panic!("{term}: {table}"));
+        let row = table
+            .lines()
+            .find(|line| line.starts_with(&format!("{term},")))
+            .unwrap_or_else(|| panic!("{term}: {table}"));
         let values: Vec<f64> = row.split(',').skip(1).take(2).map(|cell| cell.parse().unwrap()).collect();
         assert!((values[0] / estimate - 1.0).abs() < 1e-9, "{term}: {} and {estimate}", values[0]);
         assert!((values[1] / se - 1.0).abs() < 1e-9, "{term}: {} and {se}", values[1]);
