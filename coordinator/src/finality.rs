@@ -92,14 +92,7 @@ pub struct Finality {
 impl Finality {
     /// At start-up: what is published, and the policy in force at that size.
     pub fn new(final_size: u64, published: Option<String>, policy: Policy) -> Finality {
-        Finality {
-            final_size,
-            published,
-            policy,
-            flight: None,
-            witnesses: BTreeMap::new(),
-            actions: VecDeque::new(),
-        }
+        Finality { final_size, published, policy, flight: None, witnesses: BTreeMap::new(), actions: VecDeque::new() }
     }
 
     /// Next thing to do.

@@ -80,7 +80,9 @@ impl Roster {
     /// When a seat counts, or counted, as lost: 0 if it refused, `None` while it has a link.
     pub fn lost_ms(&self, index: u16, away_ms_max: u64) -> Option<u64> {
         match self.seat(index) {
-            Some(seat) if seat.refused.is_none() => seat.away_since_ms.map(|since_ms| since_ms.saturating_add(away_ms_max)),
+            Some(seat) if seat.refused.is_none() => {
+                seat.away_since_ms.map(|since_ms| since_ms.saturating_add(away_ms_max))
+            }
             _ => Some(0),
         }
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::contract::Contract;
+use leben_contracts::agreement::due::Due;
 use leben_contracts::agreement::hash::{Hash32, X25519Key};
 use leben_contracts::agreement::party::{Code, PartyId};
-use leben_contracts::agreement::due::Due;
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::agreement::terms::Terms;
@@ -113,7 +113,8 @@ fn accept_step(state: &State, contract: &Contract, patience: &Patience) -> Optio
 fn policy_step(state: &State, linked: &BTreeSet<String>) -> Option<Step> {
     let current: BTreeSet<PartyId> = state.policy().into_iter().flat_map(|policy| policy.validators.clone()).collect();
     let validators = |party: &&String| state.keys(party).is_some_and(|keys| keys.validator.is_some());
-    let here: BTreeSet<PartyId> = linked.iter().filter(validators).filter_map(|party| PartyId::new(party).ok()).collect();
+    let here: BTreeSet<PartyId> =
+        linked.iter().filter(validators).filter_map(|party| PartyId::new(party).ok()).collect();
     if here.is_subset(&current) {
         return None;
     }
@@ -131,7 +132,8 @@ pub fn standing_progress(state: &State, contract: &ContractId) -> Option<Progres
         true => HospitalState::Done,
         false => HospitalState::Ready,
     };
-    let hospital = |party: &PartyId| HospitalProgress { party: party.to_string(), state: accepted(party), chunks: (0, 0) };
+    let hospital =
+        |party: &PartyId| HospitalProgress { party: party.to_string(), state: accepted(party), chunks: (0, 0) };
     Some(Progress {
         sequence: state.next_index(),
         phase: contract.phase.to_string(),

@@ -19,14 +19,16 @@ use super::store::Invited;
 pub async fn enrol(link: &Connection, envelope: &[u8], code: &str, service: &Arc<Service>) -> Result<Answer, Reject> {
     let bad_invite = |text: &str| Reject::new(RejectCode::BadInvite, text);
     let internal = |error: std::io::Error| Reject::new(RejectCode::Internal, error.to_string());
-    let invited = service.store.invite(code).map_err(internal)?.ok_or_else(|| bad_invite("the code is not known here"))?;
+    let invited =
+        service.store.invite(code).map_err(internal)?.ok_or_else(|| bad_invite("the code is not known here"))?;
     if now_ms() > invited.expires_ms {
         return Err(bad_invite("its time is over"));
     }
     let mut envelope =
         Envelope::parse(envelope).map_err(|error| Reject::new(RejectCode::EntryRefused, error.to_string()))?;
     let action = envelope.action();
-    let body = Body::parse(&action.kind, &action.body).map_err(|e| Reject::new(RejectCode::EntryRefused, e.to_string()))?;
+    let body =
+        Body::parse(&action.kind, &action.body).map_err(|e| Reject::new(RejectCode::EntryRefused, e.to_string()))?;
     let Body::PartyEnrol(body) = body else {
         return Err(Reject::new(RejectCode::NotAllowed, "an invite is for an enrolment, nothing else"));
     };

@@ -8,7 +8,9 @@ use leben_protocol::reject::Reject;
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
     /// The disk failed. Nothing that was acknowledged is lost; what was not may be sent again.
-    #[error("could not {what}: {error}. The coordinator stops so that nothing unsure is acknowledged; mend the disk and start it again")]
+    #[error(
+        "could not {what}: {error}. The coordinator stops so that nothing unsure is acknowledged; mend the disk and start it again"
+    )]
     Io {
         /// What was tried.
         what: &'static str,

@@ -126,7 +126,12 @@ impl Jobs {
         self.handle_due(now)
     }
 
-    fn begin_job(&mut self, now: u64, contract: ContractId, terms: &leben_contracts::agreement::terms::Terms) -> Result<(), Fatal> {
+    fn begin_job(
+        &mut self,
+        now: u64,
+        contract: ContractId,
+        terms: &leben_contracts::agreement::terms::Terms,
+    ) -> Result<(), Fatal> {
         let plan = match Plan::new(contract, terms, &self.patience) {
             Ok(plan) => plan,
             Err(error) => {
@@ -135,7 +140,8 @@ impl Jobs {
             }
         };
         let kept = self.shared.store.job(&contract).map_err(Fatal::io("read a job's checkpoint"))?;
-        let (checkpoint, states) = kept.map_or((None, BTreeMap::new()), |(checkpoint, states)| (Some(checkpoint), states));
+        let (checkpoint, states) =
+            kept.map_or((None, BTreeMap::new()), |(checkpoint, states)| (Some(checkpoint), states));
         tracing::info!(contract = %hex::encode(contract), restarted = checkpoint.is_some(), "job begins");
         let mut job = Job::new(now, plan, checkpoint, states, super::random());
         for hospital in self.links.keys() {
@@ -251,10 +257,16 @@ impl Jobs {
                     }
                 }
                 Action::StoreState { digest, bytes } => {
-                    self.shared.store.keep_state(&contract, &digest, &bytes).map_err(Fatal::io("store a model state"))?;
+                    self.shared
+                        .store
+                        .keep_state(&contract, &digest, &bytes)
+                        .map_err(Fatal::io("store a model state"))?;
                 }
                 Action::Remember(checkpoint) => {
-                    self.shared.store.keep_checkpoint(&contract, &checkpoint).map_err(Fatal::io("store a job's checkpoint"))?;
+                    self.shared
+                        .store
+                        .keep_checkpoint(&contract, &checkpoint)
+                        .map_err(Fatal::io("store a job's checkpoint"))?;
                 }
                 Action::Fold { slot, seat } => self.fold(UploadId { contract, slot, seat })?,
                 Action::Discard { slot } => self.shared.spool.discard(contract, slot),
@@ -271,7 +283,9 @@ impl Jobs {
     fn fold(&mut self, id: UploadId) -> Result<(), Fatal> {
         let Some(job) = self.jobs.get_mut(&id.contract) else { return Ok(()) };
         let spool = &self.shared.spool;
-        tokio::task::block_in_place(|| spool.read(id, |index, bytes| job.handle_fold_chunk(index, bytes).map_err(Fatal::from)))?;
+        tokio::task::block_in_place(|| {
+            spool.read(id, |index, bytes| job.handle_fold_chunk(index, bytes).map_err(Fatal::from))
+        })?;
         job.handle_folded(now_ms(), id.seat, id.slot);
         Ok(())
     }

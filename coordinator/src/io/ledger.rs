@@ -15,8 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::body::Body;
-use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::due::Header;
+use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::{PartyId, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::{Entry, Envelope};
@@ -27,8 +27,8 @@ use leben_protocol::frame::ContractId;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::fatal::Fatal;
 use super::events::Orders;
+use super::fatal::Fatal;
 use super::sequence::Sequence;
 
 /// How many commands may wait for the writer.
@@ -255,7 +255,9 @@ impl Ledger {
     pub fn file(&self, path: &str) -> Result<Vec<u8>, Reject> {
         let not_found = || Reject::new(RejectCode::NotFound, format!("the ledger has no file '{path}'"));
         match path {
-            "checkpoint" => self.0.reader.checkpoint().map(|note| note.to_string().into_bytes()).map_err(|_| not_found()),
+            "checkpoint" => {
+                self.0.reader.checkpoint().map(|note| note.to_string().into_bytes()).map_err(|_| not_found())
+            }
             tile => {
                 let tile = leben_contracts::ledger::tile::TilePath::parse(tile).map_err(|_| not_found())?;
                 std::fs::read(self.0.reader.dir().join(tile.to_string())).map_err(|_| not_found())

@@ -28,9 +28,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leben_contracts::agreement::party::PartyId;
+use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::keyfile;
 use leben_contracts::ledger::note::{KeyType, VerifierKey};
-use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::store::LogStore;
 use leben_protocol::quic::{Listener, Tap};
 use tokio::sync::{mpsc, watch};
@@ -109,9 +109,8 @@ impl Running {
 pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fatal> {
     let config = Config::load(&dir.join("coordinator.toml")).map_err(|error| Fatal::Start(error.to_string()))?;
     let store = Store::open(dir)?;
-    let key = |name: &str| {
-        keyfile::load(&store.path("keys").join(name)).map_err(|error| Fatal::Start(error.to_string()))
-    };
+    let key =
+        |name: &str| keyfile::load(&store.path("keys").join(name)).map_err(|error| Fatal::Start(error.to_string()));
     let (log_key, party_key, link_key) = (key("log.key")?, key("party.key")?, key("link.key")?);
     let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&log_key))
         .map_err(|error| Fatal::Start(error.to_string()))?;
@@ -130,7 +129,8 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let spool = Arc::new(Spool::open(&store.path("spool"))?);
     let patience = Patience { away_ms_max: config.away_ms_max };
     let traffic = Arc::new(Traffic::default());
-    let shared = jobs::Shared { spool: spool.clone(), store: store.clone(), metrics: metrics.clone(), traffic: traffic.clone() };
+    let shared =
+        jobs::Shared { spool: spool.clone(), store: store.clone(), metrics: metrics.clone(), traffic: traffic.clone() };
     let jobs = Jobs::new(ledger.clone(), shared, patience, events.clone());
     tasks.spawn(jobs.run(waiting));
     let (stop, stopped) = watch::channel(false);
@@ -149,8 +149,15 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let listener = Listener::bind_with_tap(config.listen, &link_key.to_bytes(), tap)
         .map_err(|error| Fatal::Start(error.to_string()))?;
     let address = listener.local_addr().map_err(|error| Fatal::Start(error.to_string()))?;
-    let service =
-        Service { ledger: ledger.clone(), store, spool, traffic, metrics: metrics.clone(), events, author_key: party_key };
+    let service = Service {
+        ledger: ledger.clone(),
+        store,
+        spool,
+        traffic,
+        metrics: metrics.clone(),
+        events,
+        author_key: party_key,
+    };
     tasks.spawn(async move {
         server::serve(listener, Arc::new(service), stopped).await;
         Ok(())

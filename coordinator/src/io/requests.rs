@@ -46,9 +46,9 @@ pub async fn answer(
             Ok(path) => return send_file(path, writer, reader).await,
             Err(reject) => Err(reject),
         },
-        (Request::Progress { contract }, Some(party)) => {
-            subscribe(party, contract, service).await.map(|progress| Answer::Progress(Box::new(progress.borrow().clone())))
-        }
+        (Request::Progress { contract }, Some(party)) => subscribe(party, contract, service)
+            .await
+            .map(|progress| Answer::Progress(Box::new(progress.borrow().clone()))),
         (_, None) => Err(Reject::new(RejectCode::Stranger, "")),
     };
     let answer = answer.unwrap_or_else(|reject| {
@@ -69,7 +69,8 @@ pub async fn watch(
     let mut progress = match subscribe(party, contract, service).await {
         Ok(progress) => progress,
         Err(reject) => {
-            let refused = Progress { ended: true, phase: "Unknown".into(), message: reject.to_string(), ..Progress::default() };
+            let refused =
+                Progress { ended: true, phase: "Unknown".into(), message: reject.to_string(), ..Progress::default() };
             writer.send(&refused).await?;
             return writer.finish_and_wait().await;
         }
@@ -100,7 +101,8 @@ async fn subscribe(
 }
 
 async fn append(party: &str, envelope: Vec<u8>, wait_final: bool, service: &Arc<Service>) -> Result<Answer, Reject> {
-    let parsed = Envelope::parse(&envelope).map_err(|error| Reject::new(RejectCode::EntryRefused, error.to_string()))?;
+    let parsed =
+        Envelope::parse(&envelope).map_err(|error| Reject::new(RejectCode::EntryRefused, error.to_string()))?;
     if parsed.action().actor != party {
         let text = format!("the link is {party}'s, the action is {}'s", parsed.action().actor);
         return Err(Reject::new(RejectCode::NotAllowed, text));

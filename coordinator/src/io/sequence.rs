@@ -94,8 +94,7 @@ impl Sequence {
         let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
         let finality = Finality::new(published, note, policy);
         let callers = Callers::default();
-        let sequence =
-            Sequence { store, sequencer, log, author, finality, committed, callers, metrics, batch_max };
+        let sequence = Sequence { store, sequencer, log, author, finality, committed, callers, metrics, batch_max };
         Ok((sequence, final_part))
     }
 

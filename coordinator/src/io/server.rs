@@ -193,7 +193,12 @@ async fn handle_report(party: &str, report: Report, service: &Arc<Service>) {
 
 /// What this coordinator says about its network.
 pub fn network(ledger: &Ledger) -> Network {
-    Network { origin: ledger.origin().to_owned(), log_vkey: ledger.log_vkey(), size: ledger.final_size(), now_ms: now_ms() }
+    Network {
+        origin: ledger.origin().to_owned(),
+        log_vkey: ledger.log_vkey(),
+        size: ledger.final_size(),
+        now_ms: now_ms(),
+    }
 }
 
 /// Reads at most this much of a folder's file for a peer.

@@ -127,7 +127,12 @@ mod tests {
             spool.upload(id).unwrap().lock().unwrap().push(chunk).unwrap();
         }
         let mut seen = Vec::new();
-        spool.read::<io::Error>(id, |index, bytes| { seen.push((index, bytes.to_vec())); Ok(()) }).unwrap();
+        spool
+            .read::<io::Error>(id, |index, bytes| {
+                seen.push((index, bytes.to_vec()));
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(seen, [(0, b"first".to_vec()), (1, b"second one".to_vec())]);
         assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 2);
         spool.discard([1; 32], 3);

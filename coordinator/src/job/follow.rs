@@ -53,7 +53,8 @@ impl Job {
     pub(super) fn follow_keys(&mut self, now_ms: u64, facts: &Facts) {
         let Step::Keys { since_ms } = self.step else { return };
         let have = facts.key_records.len();
-        let missing: Vec<&String> = self.plan.hospitals.iter().filter(|h| !facts.key_records.contains_key(*h)).collect();
+        let missing: Vec<&String> =
+            self.plan.hospitals.iter().filter(|h| !facts.key_records.contains_key(*h)).collect();
         self.message = match missing.is_empty() {
             true => "every hospital's key is on the ledger".into(),
             false => format!("waiting for the keys of {}", join(&missing)),

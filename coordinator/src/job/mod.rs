@@ -18,8 +18,8 @@ use crate::plan::{Plan, StagePlan};
 use crate::progress::View;
 use crate::record::Record;
 use crate::roster::Roster;
-use crate::round::prepare::Preparation;
 use crate::round::Round;
+use crate::round::prepare::Preparation;
 
 /// What the shell has to do for a job, in this order.
 #[derive(Debug)]

@@ -36,7 +36,9 @@ impl Job {
             JobReport::Advertised(key) => preparation.handle_key(seat, key, directory),
             JobReport::Shares { slot, sealed } => preparation.handle_shares(seat, slot, sealed),
             // Answers to a phase that ended without them.
-            JobReport::Agreed(_) | JobReport::Revealed(_) | JobReport::Working { .. } | JobReport::Refused { .. } => Ok(()),
+            JobReport::Agreed(_) | JobReport::Revealed(_) | JobReport::Working { .. } | JobReport::Refused { .. } => {
+                Ok(())
+            }
         }
     }
 

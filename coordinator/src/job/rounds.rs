@@ -121,7 +121,9 @@ impl Job {
         let Some(stage) = self.current_stage().cloned() else { return };
         let (sum, survivors, transcript) = match outcome {
             Outcome::Summed { sum, survivors, transcript } => (sum, survivors, transcript),
-            Outcome::Failed { reason } => return self.fail("too-few-hospitals", format!("stage '{}': {reason}", stage.name)),
+            Outcome::Failed { reason } => {
+                return self.fail("too-few-hospitals", format!("stage '{}': {reason}", stage.name));
+            }
         };
         let next = match stage.algorithm.combine(&state, &sum) {
             Ok(next) => next,
@@ -136,7 +138,10 @@ impl Job {
                 self.checkpoint.trace.extend(stage.algorithm.loss(&next));
                 if self.checkpoint.round >= stage.rounds_max {
                     let rounds = stage.rounds_max;
-                    return self.fail("rounds-used-up", format!("stage '{}' used up the {rounds} rounds that the terms allow", stage.name));
+                    return self.fail(
+                        "rounds-used-up",
+                        format!("stage '{}' used up the {rounds} rounds that the terms allow", stage.name),
+                    );
                 }
                 self.checkpoint.round += 1;
                 self.begin_round(now_ms, next);

@@ -95,9 +95,8 @@ impl Collect {
         };
         let layout = opened.layout.as_ref().clone();
         let sum = Sum::new(layout.clone(), opened.hospitals_max).map_err(refused)?;
-        let collector =
-            Collector::new(opened.directory.as_ref().clone(), opening.clone(), layout, rules.hospitals_min)
-                .map_err(refused)?;
+        let collector = Collector::new(opened.directory.as_ref().clone(), opening.clone(), layout, rules.hospitals_min)
+            .map_err(refused)?;
         let cohort: Vec<u16> = opening.cohort.iter().map(|key| key.hospital_index).collect();
         let phase = Collect {
             chunks_total: opened.layout.chunk_count(opened.hospitals_max).map_err(refused)? as u64,

@@ -274,13 +274,7 @@ impl Round {
     }
 
     /// A survivor's shares of what opens the sum.
-    pub fn handle_reveal(
-        &mut self,
-        now_ms: u64,
-        seat: u16,
-        reveal: Reveal,
-        roster: &Roster,
-    ) -> Result<(), Reject> {
+    pub fn handle_reveal(&mut self, now_ms: u64, seat: u16, reveal: Reveal, roster: &Roster) -> Result<(), Reject> {
         if let Phase::Unmask(phase) = &mut self.phase {
             phase.handle_reveal(now_ms, seat, reveal)?;
         }

@@ -235,9 +235,8 @@ impl Preparation {
         pinned: Option<&[u16]>,
         waited_for: impl Fn(u16) -> bool,
     ) -> Poll {
-        let awaited = |seat: &u16| {
-            self.keys.contains_key(seat) && !self.shares.contains_key(seat) && !self.gone.contains(seat)
-        };
+        let awaited =
+            |seat: &u16| self.keys.contains_key(seat) && !self.shares.contains_key(seat) && !self.gone.contains(seat);
         if wanted.iter().any(|seat| awaited(seat) && waited_for(*seat)) {
             return Poll::Wait;
         }

@@ -61,7 +61,10 @@ impl Shell {
         let (leaves, certificate) = store.ledger()?;
         let damaged = |refusal: crate::refusal::Refusal| {
             let path = config.folder.join("mirror");
-            format!("{} is damaged: {refusal}; copy that folder from another hospital of this network or from a backup, then start again", path.display())
+            format!(
+                "{} is damaged: {refusal}; copy that folder from another hospital of this network or from a backup, then start again",
+                path.display()
+            )
         };
         mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(damaged(refusal)))?;
         let size = mirror.size();
