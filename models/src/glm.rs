@@ -168,7 +168,7 @@ impl Glm {
 
     fn combine_round(&self, state: &State, round: &Round<'_>) -> Result<Next, Finding> {
         let beta = state.vector("beta", self.side())?;
-        let [iteration, halvings, last, before] = progress(state)?;
+        let [iteration, halvings, last, before, used_before] = progress(state)?;
         let rounds = iteration as u32 + 1;
         let objective = round.deviance + self.penalty(beta);
         if !objective.is_finite() {
@@ -179,7 +179,11 @@ impl Glm {
         }
         // The slack is the grid of the summed deviance: at the optimum it may wander by that much.
         let slack = 1e-10 * (before.abs() + 1.0);
-        if last == 0.0 && iteration > 0.0 && objective > before + slack {
+        // A hospital that left or came back changes what is minimised: such an objective says nothing about the last step,
+        // and a step that was the last for other rows is not the last for these.
+        let same_rows = used_before == round.used;
+        let last = if same_rows { last } else { 0.0 };
+        if same_rows && last == 0.0 && iteration > 0.0 && objective > before + slack {
             return self.halve(state, halvings, rounds, objective);
         }
         let (step, covariance) = self.direction(beta, round, rounds - 1)?;
@@ -206,7 +210,7 @@ impl Glm {
                 .with("beta_before", beta.to_vec())
                 .with("beta", next)
                 .with("step", step)
-                .with("progress", vec![f64::from(rounds), 0.0, last, objective]),
+                .with("progress", vec![f64::from(rounds), 0.0, last, objective, round.used]),
         ))
     }
 
@@ -219,9 +223,9 @@ impl Glm {
         let halvings = halvings + 1.0;
         let share = 0.5_f64.powf(halvings);
         let beta = before.iter().zip(step).map(|(b, s)| b + share * s).collect();
-        let known = state.number("progress", 3)?;
+        let (known, used) = (state.number("progress", 3)?, state.number("progress", 4)?);
         let traced = self.traced(state, rounds, objective, f64::NAN, halvings)?;
-        Ok(Next::Round(traced.with("beta", beta).with("progress", vec![f64::from(rounds), halvings, 0.0, known])))
+        Ok(Next::Round(traced.with("beta", beta).with("progress", vec![f64::from(rounds), halvings, 0.0, known, used])))
     }
 
     fn check_outcome(&self, round: &Round<'_>) -> Result<(), Finding> {
@@ -269,7 +273,7 @@ impl Algorithm for Glm {
             .with("beta_before", beta.clone())
             .with("step", vec![0.0; self.side()])
             .with("beta", beta)
-            .with("progress", vec![0.0; 4])
+            .with("progress", vec![0.0; 5])
             .with_matrix("trace", 4, Vec::new()))
     }
 
@@ -321,9 +325,9 @@ impl Algorithm for Glm {
 
 pub(crate) const INTERCEPT: &str = "(Intercept)";
 
-fn progress(state: &State) -> Result<[f64; 4], Finding> {
-    let values = state.vector("progress", 4)?;
-    values.try_into().map_err(|_| Finding::StateMismatch { problem: "tensor 'progress' is not of length 4".to_owned() })
+fn progress(state: &State) -> Result<[f64; 5], Finding> {
+    let values = state.vector("progress", 5)?;
+    values.try_into().map_err(|_| Finding::StateMismatch { problem: "tensor 'progress' is not of length 5".to_owned() })
 }
 
 fn sum_bound(state: &State) -> Result<f64, Finding> {

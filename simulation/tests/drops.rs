@@ -172,7 +172,6 @@ fn a_threshold_in_the_terms_below_what_the_secure_sum_needs_is_raised() {
 }
 
 #[test]
-#[ignore = "open in models/src/glm.rs: the objective of a round is compared with one over other rows, and the step halved for ever"]
 fn a_fit_converges_though_a_hospital_was_left_out_of_one_of_its_rounds() {
     let agreement = Agreement::new(long_deal(5, OnDrop::Continue));
     for (seed, nth) in [3, 4, 5, 6].into_iter().flat_map(|nth| (1..4).map(move |seed| (seed, nth))) {

@@ -32,7 +32,7 @@ fn from_the_proposal_to_the_settlement() {
 fn it_is_settled_whoever_restarts_on_the_way() {
     for seed in 1..=20 {
         let mut dice = Dice::new(seed, 2);
-        let mut network = Network::new(seed, long_deal(4, OnDrop::Repeat), tables(4));
+        let mut network = Network::new(seed, long_deal(4, OnDrop::Continue), tables(4));
         for _ in 0..3 {
             let (seat, down_ms) = (dice.between(1, 4) as u16, dice.between(10, 4_000));
             let fault = match dice.between(1, 3) {

@@ -81,7 +81,7 @@ fn with_a_drop_in_the_middle_the_result_is_the_pooled_one() {
     let pooled = pooled::fit(&stages(&table), &table).unwrap();
     let agreement = agreement(&table, OnDrop::Repeat);
     let mut world = World::with_tables(3, &agreement, split(&table));
-    // Hospital 2 is cut off while it sends its vector in the fourth round, for longer than the others wait.
+    // Hospital 2 is cut off right after its 20th chunk, in the middle of a vector, for longer than the others wait.
     world.traps.push(Trap::cut_after(2, Sight::Chunk, Some(30_000)).nth(20));
     world.traps.push(Trap::cut_before(4, Sight::Reveal, Some(2_000)).nth(5));
     assert_eq!(world.run(), End::Delivered, "{:#?}", world.story);

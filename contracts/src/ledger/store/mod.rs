@@ -341,25 +341,15 @@ impl LogStore {
             durable::remove(&leftover)?;
         }
         if let Some(head) = &self.head {
-            let root = self.builder().map_err(|error| self.damaged(error))?.tree().root();
+            let root = self.builder().map_err(|error| error.at_start(&self.public))?.tree().root();
             if root != head.root {
                 let why = "its root is not that of the tiles at the right edge".to_owned();
                 return Err(StoreError::Corrupt { path: self.state.join("HEAD"), why });
             }
         }
         match &self.published {
-            Some(published) => self.check_seen(published).map_err(|error| self.damaged(error)),
+            Some(published) => self.check_seen(published).map_err(|error| error.at_start(&self.public)),
             None => Ok(()),
-        }
-    }
-
-    /// Tiles that contradict each other at start-up: damaged, with the folder and what to do.
-    fn damaged(&self, error: StoreError) -> StoreError {
-        match error {
-            StoreError::Read(ReadError::Tile(error)) => {
-                StoreError::Corrupt { path: self.public.join("tile"), why: error.to_string() }
-            }
-            other => other,
         }
     }
 

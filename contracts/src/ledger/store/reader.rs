@@ -47,6 +47,16 @@ impl From<StoreError> for ReadError {
     }
 }
 
+impl StoreError {
+    /// At start-up, tiles that contradict each other are damage: said with the folder and what to do.
+    pub(super) fn at_start(self, public: &Path) -> Self {
+        match self {
+            Self::Read(ReadError::Tile(error)) => Self::Corrupt { path: public.join("tile"), why: error.to_string() },
+            other => other,
+        }
+    }
+}
+
 /// A log's published folder, opened for reading. Any number of readers may read while one process writes.
 #[derive(Debug, Clone)]
 pub struct LogReader {
