@@ -121,22 +121,7 @@ async fn play(out: &Path, json: bool) -> Result<Report, Box<dyn Error>> {
     }
 
     heading("3  Rounds: every hospital's numbers are masked, only their sum can be read");
-    network.cut_later();
-    let mut slots = Slots::default();
-    let mut display = Display::new(false);
-    let watched = Session::connect(&network.team).await?;
-    let end = watch::watch(&network.team, watched, &mut ledger, id, |event| {
-        slots.see(event);
-        if !json {
-            display.show(event);
-        }
-    })
-    .await?;
-    display.finish();
-    if !end.is_success() {
-        network.stop().await;
-        return Err(format!("the job ended as {}: {}", end.phase, end.why).into());
-    }
+    let slots = follow(&network, &mut ledger, id, json).await?;
 
     heading("4  The result: fetched, opened with the team's key, accepted, paid");
     let fetched = fetch::fetch(&network.team, &session, &mut ledger, id, &out.join("result")).await?;
@@ -145,8 +130,8 @@ async fn play(out: &Path, json: bool) -> Result<Report, Box<dyn Error>> {
 
     heading("5  Verification: offline, from the published files alone");
     export(&network.ledger_folder(), &out.join("ledger"))?;
-    let policy = ledger.policy().ok_or("the ledger has no policy")?;
-    std::fs::write(out.join("policy.txt"), policy.to_string())?;
+    let policy = ledger.policy().ok_or("the ledger has no policy")?.to_string();
+    std::fs::write(out.join("policy.txt"), policy)?;
     let wish = Wish { policy: Some(out.join("policy.txt")), ..Wish::default() };
     let verified = verify(&out.join("ledger"), &wish).map_err(|error| error.to_string());
     let pooled = pooled::fit_terms(&submitted.terms, &rows.table()?)?;
@@ -165,6 +150,28 @@ async fn play(out: &Path, json: bool) -> Result<Report, Box<dyn Error>> {
     session.close().await;
     network.stop().await;
     Ok(report)
+}
+
+/// Watches the rounds, one hospital being cut off in the middle of one.
+async fn follow(network: &Network, ledger: &mut Ledger, id: ContractId, json: bool) -> Result<Slots, Box<dyn Error>> {
+    network.cut_later();
+    let mut slots = Slots::default();
+    let mut display = (!json).then(|| Display::new(false));
+    let session = Session::connect(&network.team).await?;
+    let end = watch::watch(&network.team, session, ledger, id, |event| {
+        slots.see(event);
+        if let Some(display) = &mut display {
+            display.show(event);
+        }
+    })
+    .await?;
+    if let Some(display) = &mut display {
+        display.finish();
+    }
+    match end.is_success() {
+        true => Ok(slots),
+        false => Err(format!("the job ended as {}: {}", end.phase, end.why).into()),
+    }
 }
 
 fn phase(ledger: &Ledger, id: &ContractId) -> Option<Phase> {

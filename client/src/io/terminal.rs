@@ -1,12 +1,16 @@
 //! Colours and the live display of `leben watch`, on a terminal alone; elsewhere one plain line for each change.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use leben_protocol::frame::{HospitalProgress, HospitalState, Progress};
 
 use crate::show::{bytes, clean, number};
 use crate::watch::{Event, state_word};
+
+/// Bars draw at most ten times a second; what came too soon after the last drawing is drawn with the next tick.
+const REDRAW: Duration = Duration::from_millis(200);
 
 /// Prints to standard output; a reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) {
@@ -78,6 +82,7 @@ impl Display {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let stage = all.add(ProgressBar::new(1));
         stage.set_style(style("{spinner} {prefix:.bold} [{bar:24}] {msg}"));
+        stage.enable_steady_tick(REDRAW);
         Display::Live(Box::new(Live { all, stage, hospitals: Vec::new() }))
     }
 
@@ -99,6 +104,8 @@ impl Display {
     /// Takes the live display away, so that the last words stand alone.
     pub fn finish(&mut self) {
         if let Display::Live(live) = self {
+            live.stage.disable_steady_tick();
+            live.hospitals.iter().for_each(|(_, bar)| bar.disable_steady_tick());
             let _ = live.all.clear();
         }
     }
@@ -128,6 +135,7 @@ impl Live {
             let place = known.unwrap_or_else(|| {
                 let bar = self.all.add(ProgressBar::new(1));
                 bar.set_style(style("    {prefix:20} [{bar:24}] {msg}"));
+                bar.enable_steady_tick(REDRAW);
                 bar.set_prefix(name.clone());
                 self.hospitals.push((name, bar));
                 self.hospitals.len() - 1

@@ -15,6 +15,7 @@
 mod acknowledged;
 mod bad_input;
 mod deployment;
+mod metrics;
 mod needles;
 mod process;
 mod raw;
