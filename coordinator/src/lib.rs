@@ -4,7 +4,7 @@
 //!
 //! The core, handed bytes and time: [`plan`] (terms as work), [`facts`] (where the final ledger stands), [`roster`] (who is here),
 //! [`job`] (stage by stage), [`round`] (one file a phase), [`record`] (what is written and delivered), [`checkpoint`] (what a
-//! crash must leave), [`progress`] (what is shown). The shell, which owns sockets, disks and the clock: [`io`].
+//! crash must leave), `progress` (what is shown). The shell, which owns sockets, disks and the clock: [`io`].
 
 pub mod checkpoint;
 pub mod facts;

@@ -1,6 +1,6 @@
 //! `leben demo`: a whole network in one process, on real rows, with real links, keys, files and signatures.
 //!
-//! Read [`play`] first: it is the story. [`data`] has the rows, [`network`] the coordinator and the hospitals, [`count`] counts
+//! Read `play` first: it is the story. [`data`] has the rows, [`network`] the coordinator and the hospitals, [`count`] counts
 //! bytes, [`pooled`] is the comparison that only a demo can make, [`report`] says what happened.
 
 pub mod count;

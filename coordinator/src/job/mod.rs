@@ -2,7 +2,7 @@
 //!
 //! Where it stands is read from the ledger ([`Facts`]) and from its [`Checkpoint`], never remembered elsewhere, so that a
 //! restart goes the same way as the first start. Each step on the ledger is asked for once and believed when it is
-//! there: [`Step`] names what is awaited.
+//! there: `Step` names what is awaited.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

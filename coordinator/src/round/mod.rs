@@ -7,7 +7,7 @@
 //! 3. [`close`]: who is in the sum is fixed and signed by the survivors;
 //! 4. [`unmask`]: shares come in until the pads can be taken off the sum.
 //!
-//! Transitions are declared in [`advance`] and nowhere else. Bytes and time come in through `handle_`, [`Action`]s go out; nothing
+//! Transitions are declared in `advance.rs` and nowhere else. Bytes and time come in through `handle_`, [`Action`]s go out; nothing
 //! here waits, reads a clock or touches a disk.
 
 mod advance;
