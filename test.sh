@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs every check and every test, from a clone with only Rust and Python 3.
 #
-#     ./test.sh
+#     ./test.sh           what a submission must pass
+#     ./test.sh --long    and then the tests that take a quarter of an hour: 1,000 random stories of up to 30 hospitals
 #
 # Everything it makes lies in .setup/ and target/. It stops at the first step that fails and says which.
 # Where a folder ../shared (or the one LEBEN_SHARED names) holds more real data, tests on it run too.
@@ -64,6 +65,10 @@ run_tests() {
     fi
 }
 
+run_long_tests() {
+    cargo test --locked --release -p leben-simulation --no-fail-fast -- --ignored --nocapture 2>&1 | tee -a "$LOG"
+}
+
 run_doc_tests() {
     cargo test --locked --workspace --doc --no-fail-fast 2>&1 | tee -a "$LOG"
 }
@@ -108,6 +113,8 @@ step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --no-deps
 step "tests" run_tests
 step "documentation's examples" run_doc_tests
+
+if [ "${1:-}" = --long ]; then step "long tests" run_long_tests; fi
 
 step_name="count"
 printf '\nall steps passed in %s s\n' "$((SECONDS - started))"

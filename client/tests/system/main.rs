@@ -14,6 +14,7 @@
 
 mod acknowledged;
 mod bad_input;
+mod demo;
 mod deployment;
 mod metrics;
 mod needles;
