@@ -7,10 +7,9 @@ use std::path::Path;
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::ledger::store::{StoreError, durable_replace};
-use leben_models::Outcome;
-use leben_models::outcome::Grid;
+use leben_models::bundle::Bundle;
+use leben_models::outcome::{Grid, Outcome};
 use leben_protocol::seal;
-use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
 use crate::ledger::{Ledger, LedgerError, short};
@@ -54,36 +53,6 @@ pub enum FetchError {
     /// This side's copy of the ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-}
-
-/// What was delivered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Bundle {
-    /// Format version, 1.
-    pub v: u32,
-    /// The contract, hex.
-    pub contract: String,
-    /// Random; keeps the commitment from being guessed.
-    pub salt: String,
-    /// What each stage found, in order.
-    pub stages: Vec<StageResult>,
-}
-
-/// What one stage found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StageResult {
-    /// Its id.
-    pub id: u32,
-    /// Its name.
-    pub name: String,
-    /// Rounds it took.
-    pub rounds: u32,
-    /// Hospitals in the last round's sum.
-    pub hospitals: Vec<String>,
-    /// One loss for each round.
-    pub trace: Vec<f64>,
-    /// The outcome.
-    pub outcome: Outcome,
 }
 
 /// A result that is what the ledger commits to.
@@ -273,6 +242,7 @@ fn indent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use leben_models::bundle::StageResult;
     use leben_models::outcome::GridRow;
 
     fn outcome() -> Outcome {

@@ -5,7 +5,6 @@ use leben_contracts::agreement::body::Body;
 use leben_contracts::agreement::hash::{ContractId, Hash32};
 use leben_contracts::ledger::entry::Entry;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// Largest receipt, in bytes.
 pub const RECEIPT_BYTES_MAX: usize = 16 << 20;
@@ -108,7 +107,7 @@ impl Receipt {
     }
 }
 
-/// What the ledger holds of a result: SHA-256("leben/result/1" || bytes).
+/// What the ledger holds of a result, see [`leben_models::bundle::commitment`].
 pub fn commitment(bundle: &[u8]) -> Hash32 {
-    Hash32(Sha256::new().chain_update(b"leben/result/1").chain_update(bundle).finalize().into())
+    Hash32(leben_models::bundle::commitment(bundle))
 }

@@ -66,19 +66,10 @@ pub fn clean(text: &str) -> String {
     chars.chunks(100).map(|piece| printable(&piece.iter().collect::<String>())).collect()
 }
 
-/// A time in UTC, `2026-11-22 09:02:31`. Civil-from-days after H. Hinnant.
+/// A time in UTC to the second, `2026-11-22 09:02:31`.
 pub fn utc(ms: u64) -> String {
-    let (days, in_day_s) = (ms / 86_400_000, ms / 1000 % 86_400);
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let mp = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (in_day_s / 3600, in_day_s / 60 % 60, in_day_s % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    let text = leben_contracts::agreement::terms_text::utc(ms).replace('T', " ");
+    text.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// A size, `1.2 MiB`.

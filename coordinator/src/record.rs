@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use leben_models::Outcome;
+use leben_models::bundle::{Bundle, StageResult, commitment};
 use leben_privacy::seal;
 use leben_privacy::secure_sum::{self, Directory, Member, MemberKeys};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Finished};
@@ -77,36 +76,6 @@ pub struct Receipt {
     pub hospitals: Vec<String>,
 }
 
-/// What the AI team gets, before it is sealed to it. JSON, so that any tool opens it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ResultBundle {
-    /// Format version, 1.
-    pub v: u32,
-    /// The contract, hex.
-    pub contract: String,
-    /// 32 random bytes, hex: keeps the commitment on the ledger from being guessed.
-    pub salt: String,
-    /// What each stage found, in order.
-    pub stages: Vec<StageResult>,
-}
-
-/// What one stage found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StageResult {
-    /// Stage id.
-    pub id: u32,
-    /// Its name.
-    pub name: String,
-    /// Rounds it took.
-    pub rounds: u32,
-    /// Hospitals in the last round's sum.
-    pub hospitals: Vec<String>,
-    /// One loss for each round.
-    pub trace: Vec<f64>,
-    /// The outcome.
-    pub outcome: Outcome,
-}
-
 /// The directory of those hospitals whose keys are on the ledger. Seats keep their numbers.
 pub fn directory(plan: &Plan, keys: &BTreeMap<String, MemberKeys>) -> Directory {
     let member = |(index, hospital): (u16, String)| {
@@ -150,7 +119,7 @@ pub fn result(plan: &Plan, checkpoint: &Checkpoint) -> Result<(Vec<u8>, Record),
             outcome: finished.outcome.clone(),
         })
     });
-    let bundle = ResultBundle {
+    let bundle = Bundle {
         v: 1,
         contract: hex::encode(plan.contract),
         salt: hex::encode(derive(&seed, b"salt")),
@@ -160,11 +129,6 @@ pub fn result(plan: &Plan, checkpoint: &Checkpoint) -> Result<(Vec<u8>, Record),
     let sealed = seal::seal(&plan.sealing, &plan.contract, &bytes, derive(&seed, b"seal"))
         .map_err(|error| format!("the result could not be sealed to {}: {error}", plan.recipient))?;
     Ok((sealed, Record::Deliver { recipient: plan.recipient.clone(), result_commitment: commitment(&bytes) }))
-}
-
-/// What the ledger holds of a result: SHA-256("leben/result/1" || bundle bytes).
-pub fn commitment(bundle: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(b"leben/result/1").chain_update(bundle).finalize().into()
 }
 
 /// One more link of the hash chain over a stage's transcripts: SHA-256("leben/transcripts/1" || chain || transcript), hex.

@@ -13,12 +13,13 @@
 //! 5. The algorithms: [`standardise`], [`glm`], [`evaluate`], on the [`design`] matrix that a job declares, with
 //!    [`linear`] algebra and [`distribution`] functions of their own size; [`probe`], which measures a network and reads no
 //!    patient's value.
-//! 6. [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
+//! 6. [`bundle`]: what is delivered; [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
 //!
 //! Contributions are the secret side: [`algorithm::Algorithm::local`] wraps them in the first type of the privacy chain
 //! (`leben_privacy::Contribution`), and only the masked end of that chain has an encoding.
 
 pub mod algorithm;
+pub mod bundle;
 pub mod design;
 pub mod distribution;
 pub mod evaluate;

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::Slots;
 use super::data::HOSPITALS;
 use super::pooled::max_rel_diff;
-use crate::fetch::{Bundle, summary};
+use crate::fetch::summary;
 use crate::verify::Good;
+use leben_models::bundle::Bundle;
 
 /// The comparison must be below this for the demo to have succeeded.
 const REL_DIFF_MAX: f64 = 1e-9;
