@@ -78,6 +78,8 @@ async fn check_network(
         Err(why) => return (Err(why), unknown()),
     };
     let asked = request::ask(&link, Request::Network).await;
+    // Anybody may ask what network this is; only a key that is enrolled gets a file of the ledger.
+    let enrolled = request::ask(&link, Request::LedgerFile { path: "checkpoint".into() }).await;
     let rtt_us = link.rtt_us();
     link.close("checked");
     let said = match asked {
@@ -85,9 +87,17 @@ async fn check_network(
         Ok(_) => return (Err("the coordinator gave an answer that does not fit".into()), unknown()),
         Err(error) => return (Err(error.to_string()), unknown()),
     };
-    let found = match said.origin == network.origin && said.log_vkey == network.log_vkey {
-        true => Ok(format!("{} with {} entries, {} ms away", said.origin, said.size, rtt_us / 1000)),
-        false => Err(format!("this hospital joined '{}', the coordinator serves '{}'", network.origin, said.origin)),
+    let refused = match enrolled {
+        Ok((Answer::Rejected(reject), ..)) => Some(reject.to_string()),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    let found = match (said.origin == network.origin && said.log_vkey == network.log_vkey, refused) {
+        (true, None) => Ok(format!("{} with {} entries, {} ms away", said.origin, said.size, rtt_us / 1000)),
+        (true, Some(why)) => Err(why),
+        (false, _) => {
+            Err(format!("this hospital joined '{}', the coordinator serves '{}'", network.origin, said.origin))
+        }
     };
     let time = match compare_clocks(clock.now_ms(), said.now_ms) {
         Ok(apart_ms) if apart_ms.unsigned_abs() > CLOCK_WARN_MS => {

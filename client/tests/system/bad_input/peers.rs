@@ -82,6 +82,7 @@ fn wrong_own_key(deployment: &mut Deployment) {
     let good = fs::read(&path).unwrap();
     fs::write(&path, format!("{}\n", hex::encode([9; 32]))).unwrap();
     let fingerprint = leben_protocol::key::fingerprint(&public_key(&[9; 32]).unwrap());
+    deployment.worker("aker", &["check"]).complains(&["FAIL network", "not enrolled on the ledger", &fingerprint]);
     deployment.run("aker");
     let agent = deployment.workers.get_mut("aker").unwrap();
     agent.wait_for("this key is not enrolled on the ledger");
