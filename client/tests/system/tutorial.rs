@@ -82,7 +82,13 @@ fn the_readme_tutorial_ends_in_the_estimates_of_r() {
     let ran = Command::new("timeout").args(["180", "bash", "-c", &script]).current_dir(folder.path()).output().unwrap();
     let out = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(ran.status.success(), "{out}\n{}", String::from_utf8_lossy(&ran.stderr));
-    for said in ["fit to be used", "Delivered", "ok: evidence of", "ok: log of", "41 entries replayed"] {
+    for said in [
+        "fit to be used",
+        "Delivered",
+        "ok: evidence of",
+        "ok: log of",
+        "7 parties, 4 data sets, 1 contracts; accounts balance",
+    ] {
         assert!(out.contains(said), "the output lacks '{said}':\n{out}");
     }
     let table = fs::read_to_string(folder.path().join("deployment/result/coefficients.csv")).unwrap();
