@@ -79,7 +79,7 @@ fn a_job_survives_kill_9_of_everybody_and_no_acknowledged_entry_is_lost() {
     deployment.leben(&["verify", "result"]).ok();
     wait_until("the price is paid", || deployment.leben(&["status", &contract, "--json"]).json()["phase"] == "Settled");
     let acknowledged = bystander.stop();
-    assert!(acknowledged.len() > 10, "only {} appends were acknowledged", acknowledged.len());
+    assert!(acknowledged.len() >= 5, "only {} appends were acknowledged", acknowledged.len());
     deployment.leben(&["ledger", "tail", "--json"]).ok();
     let folder = deployment.export("exported");
     verify_all(&folder, &acknowledged);

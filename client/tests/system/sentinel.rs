@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ impl Wire {
 struct World {
     dir: tempfile::TempDir,
     wire: Arc<Wire>,
-    coordinator: coordinator::Running,
+    coordinator: Option<coordinator::Running>,
     hospitals: Vec<worker::Handle>,
     team: Home,
     /// Secrets of running jobs, as they were found on the hospitals' disks.
@@ -130,7 +131,7 @@ async fn start() -> World {
         hospitals.push(worker::spawn(worker::Config::load(&own).unwrap(), options).unwrap());
     }
     let team = enrol(&dir.path().join("team"), &invite("team", "team", 5_000)).await.unwrap().home;
-    World { dir, wire, coordinator: running, hospitals, team, job_seeds: BTreeSet::new() }
+    World { dir, wire, coordinator: Some(running), hospitals, team, job_seeds: BTreeSet::new() }
 }
 
 impl World {
@@ -146,9 +147,20 @@ impl World {
         for hospital in &self.hospitals {
             hospital.command(Command::Approve { contract, terms_hash }).await;
         }
-        let (root, mut seeds) = (self.dir.path().to_owned(), BTreeSet::new());
-        let end = watch(&self.team, session, ledger, contract, |_| seeds.extend(job_seeds(&root))).await.unwrap();
-        self.job_seeds.extend(seeds);
+        let (root, over) = (self.dir.path().to_owned(), Arc::new(AtomicBool::new(false)));
+        let is_over = over.clone();
+        // A job's secrets are gone when it ends: looked for all the time, not only when there is news.
+        let looking = std::thread::spawn(move || {
+            let mut seeds = BTreeSet::new();
+            while !is_over.load(Ordering::Acquire) {
+                seeds.extend(job_seeds(&root));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            seeds
+        });
+        let end = watch(&self.team, session, ledger, contract, |_| {}).await.unwrap();
+        over.store(true, Ordering::Release);
+        self.job_seeds.extend(looking.join().unwrap());
         (contract, end)
     }
 
@@ -175,7 +187,8 @@ impl World {
 /// The secrets of running jobs that lie on the hospitals' disks now.
 fn job_seeds(root: &Path) -> Vec<(PathBuf, String)> {
     let folders = HOSPITALS.iter().map(|name| root.join(name).join("jobs")).filter(|folder| folder.is_dir());
-    let jobs = folders.flat_map(|folder| fs::read_dir(folder).unwrap()).map(|job| job.unwrap().path().join("seed"));
+    let found = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let jobs = found.map(|job| job.path().join("seed"));
     jobs.filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?.trim().to_owned()))).collect()
 }
 
@@ -204,12 +217,13 @@ async fn no_planted_value_and_no_private_key_is_ever_seen_outside_its_file() {
     }
     assert!(said.contains("not of the declared type"), "the broken file was noticed: {said}");
     fs::write(world.dir.path().join("said.txt"), said).unwrap();
-    search(&world);
     session.close().await;
-    for hospital in world.hospitals {
+    // Files are searched when nobody replaces them any more.
+    for hospital in std::mem::take(&mut world.hospitals) {
         hospital.stop().await.unwrap();
     }
-    world.coordinator.stop().await;
+    world.coordinator.take().unwrap().stop().await;
+    search(&world);
 }
 
 fn search(world: &World) {
