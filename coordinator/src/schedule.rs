@@ -1,6 +1,7 @@
 //! What is the coordinator's to do on the ledger: records of jobs as actions, and steps that fall due by themselves.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::contract::Contract;
@@ -28,10 +29,15 @@ pub struct Step {
     pub body: Body,
 }
 
-/// Contracts that became executable: id, standing, terms.
-pub fn executable(state: &State) -> Vec<(ContractId, Facts, Terms)> {
-    let armed = state.contracts().filter(|contract| Facts::is_executable(contract));
-    armed.map(|contract| (contract.id.0, Facts::of(contract), contract.terms.as_ref().clone())).collect()
+/// Contracts that a job runs, or should run, for: id, standing, terms. Of those that are over only the ones that `has_job` names,
+/// so that the past of the ledger costs nothing.
+pub fn executable(state: &State, has_job: impl Fn(&ContractId) -> bool) -> Vec<(ContractId, Facts, Arc<Terms>)> {
+    let wanted = |contract: &&Contract| {
+        let over = contract.phase.is_terminal() || contract.delivery.is_some();
+        Facts::is_executable(contract) && (!over || has_job(&contract.id.0))
+    };
+    let found = state.contracts().filter(wanted);
+    found.map(|contract| (contract.id.0, Facts::of(contract), contract.terms.clone())).collect()
 }
 
 /// A record of a job as the body of an action.

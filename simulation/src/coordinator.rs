@@ -193,7 +193,7 @@ impl Coordinator {
                 Action::StoreState { digest, bytes } => drop(self.disk.states.insert(hex::encode(digest), bytes)),
                 Action::Remember(checkpoint) => self.disk.checkpoint = Some(checkpoint),
                 Action::Fold { slot, seat } => self.fold(now_ms, slot, seat),
-                Action::Discard { slot } => self.disk.uploads.retain(|(of, _), _| *of != slot),
+                Action::Discard { slot, .. } => self.disk.uploads.retain(|(of, _), _| *of != slot),
                 Action::StoreResult(sealed) => self.disk.result = Some(sealed),
                 Action::End => effects.push(Effect::End),
             }

@@ -206,6 +206,8 @@ async fn no_planted_value_and_no_private_key_is_ever_seen_outside_its_file() {
     tokio::time::timeout(Duration::from_secs(60), offered).await.unwrap();
     let (contract, end) = world.play(&mut ledger, &JobFile::default()).await;
     assert!(end.is_success(), "{end:?}");
+    let counted = &world.coordinator.as_ref().unwrap().metrics;
+    assert!(counted.rounds.get() >= 4 && counted.slots_abandoned.get() == 0, "rounds are counted for Prometheus");
     fetch(&world.team, &session, &mut ledger, contract, &world.dir.path().join("result")).await.unwrap();
     let (_, failed) = world.play(&mut ledger, &JobFile { outcome: "score", ..JobFile::default() }).await;
     assert!(!failed.is_success(), "{failed:?}");

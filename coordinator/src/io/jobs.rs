@@ -110,12 +110,10 @@ impl Jobs {
     fn handle_ledger(&mut self) -> Result<(), Fatal> {
         let now = now_ms();
         let ledger = self.ledger.clone();
-        let (standing, root) = ledger.with_final(|state, root| (schedule::executable(state), root));
+        let has_job = |contract: &ContractId| self.jobs.contains_key(contract);
+        let (standing, root) = ledger.with_final(|state, root| (schedule::executable(state, has_job), root));
         for (contract, facts, terms) in standing {
             if !self.jobs.contains_key(&contract) {
-                if facts.terminal || facts.delivered {
-                    continue;
-                }
                 self.begin_job(now, contract, &terms)?;
             }
             if let Some(job) = self.jobs.get_mut(&contract) {
@@ -269,7 +267,12 @@ impl Jobs {
                         .map_err(Fatal::io("store a job's checkpoint"))?;
                 }
                 Action::Fold { slot, seat } => self.fold(UploadId { contract, slot, seat })?,
-                Action::Discard { slot } => self.shared.spool.discard(contract, slot),
+                Action::Discard { slot, summed } => {
+                    let counter =
+                        if summed { &self.shared.metrics.rounds } else { &self.shared.metrics.slots_abandoned };
+                    counter.inc();
+                    self.shared.spool.discard(contract, slot);
+                }
                 Action::StoreResult(sealed) => {
                     self.shared.store.keep_result(&contract, &sealed).map_err(Fatal::io("store a result"))?;
                 }

@@ -53,6 +53,8 @@ pub enum Action {
     Discard {
         /// The slot.
         slot: u64,
+        /// Whether it ended in a sum.
+        summed: bool,
     },
     /// Store the sealed result durably.
     StoreResult(Vec<u8>),
@@ -157,11 +159,6 @@ impl Job {
     /// Whether nothing more will happen.
     pub fn is_ended(&self) -> bool {
         self.ended
-    }
-
-    /// Seat of a hospital, if it is in this job.
-    pub fn seat_of(&self, hospital: &str) -> Option<u16> {
-        self.roster.index_of(hospital)
     }
 
     /// When to call [`Job::handle_timeout`], and why.

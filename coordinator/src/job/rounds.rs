@@ -110,7 +110,7 @@ impl Job {
                     self.actions.push_back(Action::Remember(self.checkpoint.clone()));
                 }
                 round::Action::Fold { slot, seat } => self.actions.push_back(Action::Fold { slot, seat }),
-                round::Action::Discard { slot } => self.actions.push_back(Action::Discard { slot }),
+                round::Action::Discard { slot, summed } => self.actions.push_back(Action::Discard { slot, summed }),
             }
         }
         self.sequence += 1;

@@ -84,7 +84,7 @@ impl Round {
             close::Poll::Wait => (Phase::Close(phase), false),
             close::Poll::Agreed => (Phase::Unmask(Box::new(Unmasking::new(now_ms, *phase, &mut self.actions))), true),
             close::Poll::Lost(reason) => {
-                self.actions.push_back(Action::Discard { slot: phase.slot() });
+                self.actions.push_back(Action::Discard { slot: phase.slot(), summed: false });
                 self.repeat(now_ms, reason)
             }
         }
@@ -95,12 +95,12 @@ impl Round {
         match phase.poll(now_ms, &self.rules) {
             unmask::Poll::Wait(phase) => (Phase::Unmask(phase), false),
             unmask::Poll::Summed(sum) => {
-                self.actions.push_back(Action::Discard { slot });
+                self.actions.push_back(Action::Discard { slot, summed: true });
                 self.outcome = Some(Outcome::Summed { sum, survivors, transcript });
                 (Phase::Ended, false)
             }
             unmask::Poll::Lost(reason) => {
-                self.actions.push_back(Action::Discard { slot });
+                self.actions.push_back(Action::Discard { slot, summed: false });
                 self.repeat(now_ms, reason)
             }
         }

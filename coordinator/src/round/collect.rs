@@ -260,7 +260,7 @@ impl Collect {
         for seat in self.cohort {
             actions.push_back(Action::Send { seat, order: JobOrder::Abandoned { slot } });
         }
-        actions.push_back(Action::Discard { slot });
+        actions.push_back(Action::Discard { slot, summed: false });
     }
 
     /// What the next phase needs.

@@ -59,6 +59,8 @@ pub enum Action {
     Discard {
         /// The slot.
         slot: u64,
+        /// Whether it ended in a sum.
+        summed: bool,
     },
 }
 
