@@ -15,8 +15,8 @@
 //!
 //! **The outsider's view** ([`verify`]). One function for a proof, one for a folder; every byte is checked.
 //!
-//! Reading order: `ledger/canonical.rs`, `action.rs`, `entry.rs`, `merkle.rs`, `tile.rs`, `builder.rs`, `note.rs`, `checkpoint.rs`,
-//! `policy.rs`, `proof.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`, `validator.rs`, `store/`, then `agreement/`, then `verify.rs`.
+//! Reading order: `ledger/canonical.rs`, `action.rs`, `entry.rs`, `action_file.rs`, `merkle.rs`, `tile.rs`, `builder.rs`, `note.rs`,
+//! `checkpoint.rs`, `policy.rs`, `proof.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`, `validator.rs`, `store/`, then `agreement/`, then `verify.rs`.
 
 pub mod agreement;
 pub mod ledger;

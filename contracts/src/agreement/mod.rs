@@ -11,10 +11,12 @@
 //! knows a clock: deadlines are compared with an entry's own sequenced time.
 //!
 //! Reading order: `party.rs`, `terms.rs`, `terms_check.rs`, `terms_text.rs`, `stage_graph.rs`, `purpose.rs`, `body.rs`, `table.rs`,
-//! `contract.rs`, `state.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`.
+//! `contract.rs`, `state.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
+//! `action_text.rs`.
 
 pub mod accounts;
 mod accounts_plan;
+mod action_text;
 pub mod body;
 mod body_contract;
 mod body_money;

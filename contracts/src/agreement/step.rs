@@ -81,18 +81,18 @@ impl<'a> Step<'a> {
         if holds { Ok(()) } else { Err(wrong()) }
     }
 
-    /// Keys that the body brings, which may sign beside those in force.
-    fn new_key(&self) -> Option<PublicKey> {
-        match &self.body {
-            Body::Genesis(genesis) => Some(genesis.coordinator.keys.party),
-            Body::PartyEnrol(enrol) => Some(enrol.keys.party),
-            Body::KeyRotate(rotate) => Some(rotate.keys.party),
-            _ => None,
-        }
+    /// The key that an envelope's body brings, if it is of a kind that brings one.
+    pub(super) fn brought_key(envelope: &Envelope) -> Option<PublicKey> {
+        let action = envelope.action();
+        new_key(&Body::parse(&action.kind, &action.body).ok()?)
     }
 
     fn verify_signatures(&mut self, envelope: &Envelope) -> Result<(), Reason> {
-        let new_key = self.new_key();
+        // Where one signature is enough, a second one says something that nobody reads: refused, before it costs anything.
+        if !SIGNED_TOGETHER.contains(&self.kind) && envelope.signatures().len() > 1 {
+            return Err(Reason::Signers(format!("{} carries one signature, the actor's", self.kind)));
+        }
+        let new_key = new_key(&self.body);
         let new_keyid = new_key.map(|k| k.keyid());
         envelope.verify_with(|keyid| match self.state.signers.get(keyid) {
             Some(signer) => Some(signer.key),
@@ -107,23 +107,6 @@ impl<'a> Step<'a> {
         let enrols = matches!(self.kind, Kind::Genesis | Kind::PartyEnrol);
         if !enrols && !self.signers.contains(&self.actor) {
             return Err(Reason::Signers(format!("{} is the actor but did not sign", self.actor)));
-        }
-        // Where one signature is enough, a second one says something that nobody reads: refused.
-        let together = [
-            Kind::Genesis,
-            Kind::PartyEnrol,
-            Kind::KeyRotate,
-            Kind::KeyRevoke,
-            Kind::Freeze,
-            Kind::Handover,
-            Kind::PolicyChange,
-            Kind::Abort,
-            Kind::Resolve,
-            Kind::Suspend,
-            Kind::Resume,
-        ];
-        if !together.contains(&self.kind) && envelope.signatures().len() > 1 {
-            return Err(Reason::Signers(format!("{} carries one signature, the actor's", self.kind)));
         }
         Ok(())
     }
@@ -338,6 +321,31 @@ impl<'a> Step<'a> {
         Ok(Change::Money(self.state.accounts.plan(self.seq_ms, transfers)?))
     }
 }
+
+/// Keys that a body brings, which may sign beside those in force.
+fn new_key(body: &Body) -> Option<PublicKey> {
+    match body {
+        Body::Genesis(genesis) => Some(genesis.coordinator.keys.party),
+        Body::PartyEnrol(enrol) => Some(enrol.keys.party),
+        Body::KeyRotate(rotate) => Some(rotate.keys.party),
+        _ => None,
+    }
+}
+
+/// Kinds that several parties may sign in one envelope.
+const SIGNED_TOGETHER: [Kind; 11] = [
+    Kind::Genesis,
+    Kind::PartyEnrol,
+    Kind::KeyRotate,
+    Kind::KeyRevoke,
+    Kind::Freeze,
+    Kind::Handover,
+    Kind::PolicyChange,
+    Kind::Abort,
+    Kind::Resolve,
+    Kind::Suspend,
+    Kind::Resume,
+];
 
 fn check_time(state: &State, action: &Action, actor: &PartyId, seq_ms: u64) -> Result<(), Reason> {
     if seq_ms < state.now_ms {

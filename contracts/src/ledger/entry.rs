@@ -17,8 +17,9 @@ use sha2::{Digest, Sha256};
 pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
 /// Largest envelope, in bytes: an entry less what the sequencer wraps around it.
 pub const ENVELOPE_BYTES_MAX: usize = ENTRY_BYTES_MAX - 64;
-/// Most signatures on one envelope: every role of a contract once, with room.
-pub const SIGNATURES_MAX: usize = 8;
+/// Most signatures on one envelope: the quorum of 85 validators, who freeze the log or hand it over in one envelope. They take
+/// about 11 KiB of the 32 that an entry may have.
+pub const SIGNATURES_MAX: usize = 64;
 /// The DSSE payload type of an action.
 pub const PAYLOAD_TYPE: &str = "application/vnd.leben.action+json;v=1";
 
@@ -81,15 +82,37 @@ impl Envelope {
     /// # Errors
     /// An action out of range or too large, no key, too many keys, the same key twice.
     pub fn sign(action: &Action, keys: &[&SigningKey]) -> Result<Self, EntryError> {
-        action.validate()?;
-        let payload = canonical::to_bytes(action)?;
-        let mut envelope = Self { action: action.clone(), payload, signatures: Vec::new() };
+        let mut envelope = Self::unsigned(action)?;
         for key in keys {
             envelope.push_signature(key);
         }
         envelope.check()?;
         envelope.check_size()?;
         Ok(envelope)
+    }
+
+    /// The same before anybody has signed: no envelope yet, only [`super::action_file`] holds one.
+    pub(super) fn unsigned(action: &Action) -> Result<Self, EntryError> {
+        action.validate()?;
+        let payload = canonical::to_bytes(action)?;
+        let envelope = Self { action: action.clone(), payload, signatures: Vec::new() };
+        envelope.check_size()?;
+        Ok(envelope)
+    }
+
+    /// Whether it may go to the ledger: somebody signed, nobody twice.
+    pub(super) fn checked(self) -> Result<Self, EntryError> {
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Adds the signatures of another copy that this one lacks.
+    pub(super) fn join_signatures(&mut self, other: &Self) {
+        for signature in &other.signatures {
+            if !self.signatures.iter().any(|mine| mine.keyid == signature.keyid) {
+                self.signatures.push(signature.clone());
+            }
+        }
     }
 
     /// Adds one more signature over the same bytes, for example the coordinator's beside a party's.
@@ -105,7 +128,7 @@ impl Envelope {
         Ok(())
     }
 
-    fn push_signature(&mut self, key: &SigningKey) {
+    pub(super) fn push_signature(&mut self, key: &SigningKey) {
         let sig = key.sign(&pre_authentication(&self.payload)).to_bytes();
         self.signatures.push(EnvelopeSignature { keyid: PublicKey::of(key).keyid(), sig });
     }
@@ -119,6 +142,10 @@ impl Envelope {
     }
 
     fn from_json(json: EnvelopeJson) -> Result<Self, EntryError> {
+        Self::from_json_unsigned(json)?.checked()
+    }
+
+    fn from_json_unsigned(json: EnvelopeJson) -> Result<Self, EntryError> {
         if json.payload_type != PAYLOAD_TYPE {
             return Err(field("payloadType", "must be `application/vnd.leben.action+json;v=1`"));
         }
@@ -128,8 +155,13 @@ impl Envelope {
         action.validate()?;
         let signatures = json.signatures.into_iter().map(read_signature).collect::<Result<_, _>>()?;
         let envelope = Self { action, payload, signatures };
-        envelope.check()?;
+        envelope.check_signers()?;
         Ok(envelope)
+    }
+
+    /// As [`Envelope::parse`], where nobody may have signed yet.
+    pub(super) fn parse_unsigned(bytes: &[u8]) -> Result<Self, EntryError> {
+        Self::from_json_unsigned(canonical::from_bytes_exact(bytes, ENVELOPE_BYTES_MAX)?)
     }
 
     fn to_json(&self) -> EnvelopeJson {
@@ -142,8 +174,15 @@ impl Envelope {
     }
 
     fn check(&self) -> Result<(), EntryError> {
-        if self.signatures.is_empty() || self.signatures.len() > SIGNATURES_MAX {
-            return Err(field("signatures", "must be 1 to 8 signatures"));
+        if self.signatures.is_empty() {
+            return Err(field("signatures", "must be 1 to 64 signatures"));
+        }
+        self.check_signers()
+    }
+
+    pub(super) fn check_signers(&self) -> Result<(), EntryError> {
+        if self.signatures.len() > SIGNATURES_MAX {
+            return Err(field("signatures", "must be 1 to 64 signatures"));
         }
         for (i, s) in self.signatures.iter().enumerate() {
             if self.signatures.iter().take(i).any(|earlier| earlier.keyid == s.keyid) {
@@ -153,7 +192,7 @@ impl Envelope {
         Ok(())
     }
 
-    fn check_size(&self) -> Result<(), EntryError> {
+    pub(super) fn check_size(&self) -> Result<(), EntryError> {
         let bytes = self.to_bytes().len();
         if bytes > ENVELOPE_BYTES_MAX {
             return Err(EntryError::TooLarge { bytes, bytes_max: ENVELOPE_BYTES_MAX });

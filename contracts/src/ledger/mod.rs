@@ -2,6 +2,7 @@
 //! tlog-policy, tlog-witness) over RFC 6962 hashing, so that tools nobody here wrote can read and check it.
 
 pub mod action;
+pub mod action_file;
 pub mod add_checkpoint;
 pub mod builder;
 pub mod canonical;
