@@ -10,6 +10,7 @@ use super::terms_check::TermsError;
 use super::terms_text::utc;
 use crate::ledger::canonical::CanonicalError;
 use crate::ledger::entry::EntryError;
+use crate::ledger::follow::Refusal;
 
 /// A refused step. Nothing of it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,15 @@ impl std::fmt::Display for StepError {
 }
 
 impl std::error::Error for StepError {}
+
+impl From<StepError> for Refusal {
+    fn from(error: StepError) -> Self {
+        match error.reason {
+            Reason::Signature(_) | Reason::Signers(_) | Reason::UnknownParty(_) => Self::Signature(error.to_string()),
+            _ => Self::State(error.to_string()),
+        }
+    }
+}
 
 /// The reasons.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

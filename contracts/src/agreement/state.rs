@@ -14,6 +14,7 @@ use super::party::{Party, PartyId};
 use super::step::Step;
 use crate::ledger::Replay;
 use crate::ledger::entry::{Entry, Envelope, origin_hash};
+use crate::ledger::follow::Refusal;
 use crate::ledger::key::PublicKey;
 use crate::ledger::policy;
 use serde::Serialize;
@@ -233,12 +234,12 @@ impl State {
 }
 
 impl Replay for State {
-    fn check(&self, seq_ms: u64, envelope: &Envelope) -> Result<(), String> {
-        Self::check(self, seq_ms, envelope).map_err(|e| e.to_string())
+    fn check(&self, seq_ms: u64, envelope: &Envelope) -> Result<(), Refusal> {
+        Self::check(self, seq_ms, envelope).map_err(Refusal::from)
     }
 
-    fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), String> {
-        Self::apply(self, index, entry).map_err(|e| e.to_string())
+    fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), Refusal> {
+        Self::apply(self, index, entry).map_err(Refusal::from)
     }
 
     fn policy(&self) -> Option<policy::Policy> {

@@ -41,6 +41,9 @@ pub enum Refusal {
         /// Where it was first recorded.
         first_index: u64,
     },
+    /// A signature is missing, is by a key that is not in force, or does not verify.
+    #[error("{0}")]
+    Signature(String),
     /// The state machine says no.
     #[error("{0}")]
     State(String),
@@ -98,7 +101,7 @@ impl<R: Replay> Follower<R> {
     /// [`Refusal`], for the person who sent it.
     pub fn check(&self, seq_ms: u64, envelope: &Envelope) -> Result<(), Refusal> {
         self.check_place(seq_ms, envelope)?;
-        self.replay.check(seq_ms, envelope).map_err(Refusal::State)
+        self.replay.check(seq_ms, envelope)
     }
 
     /// Takes the next entry; nothing changes when it is refused.
@@ -107,7 +110,7 @@ impl<R: Replay> Follower<R> {
     /// [`Refusal`].
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Refusal> {
         self.check_place(entry.seq_ms(), entry.envelope())?;
-        self.replay.apply(self.next_index, entry).map_err(Refusal::State)?;
+        self.replay.apply(self.next_index, entry)?;
         self.seen.insert(entry.envelope().payload_hash(), self.next_index);
         self.last_seq_ms = entry.seq_ms();
         self.next_index = self.next_index.saturating_add(1);

@@ -23,20 +23,22 @@ pub mod tile;
 pub mod validator;
 pub mod witness;
 
+use follow::Refusal;
+
 /// A state machine that follows the log: the sequencer asks it before an entry is admitted, validators and the offline
 /// verifier feed it every entry in order. The same entries always give the same answers.
 pub trait Replay {
     /// Whether an envelope may become the next entry if it is sequenced at `seq_ms`. Changes nothing.
     ///
     /// # Errors
-    /// The reason, for the person who sent the envelope.
-    fn check(&self, seq_ms: u64, envelope: &entry::Envelope) -> Result<(), String>;
+    /// [`Refusal::Signature`] or [`Refusal::State`], for the person who sent the envelope.
+    fn check(&self, seq_ms: u64, envelope: &entry::Envelope) -> Result<(), Refusal>;
 
     /// Takes the entry at `index` into account. Either the whole entry is applied or nothing changed.
     ///
     /// # Errors
-    /// The reason why this entry should not be where it is.
-    fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), String>;
+    /// [`Refusal::Signature`] or [`Refusal::State`]: why this entry should not be where it is.
+    fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), Refusal>;
 
     /// The witness policy that the ledger itself says is in force after the entries applied so far, if its entries say so. A
     /// published `policy` file that says otherwise is refused by the verifier.
@@ -50,19 +52,19 @@ pub trait Replay {
 pub struct NoReplay;
 
 impl Replay for NoReplay {
-    fn check(&self, _seq_ms: u64, _envelope: &entry::Envelope) -> Result<(), String> {
+    fn check(&self, _seq_ms: u64, _envelope: &entry::Envelope) -> Result<(), Refusal> {
         Ok(())
     }
-    fn apply(&mut self, _index: u64, _entry: &entry::Entry) -> Result<(), String> {
+    fn apply(&mut self, _index: u64, _entry: &entry::Entry) -> Result<(), Refusal> {
         Ok(())
     }
 }
 
 impl<R: Replay + ?Sized> Replay for &mut R {
-    fn check(&self, seq_ms: u64, envelope: &entry::Envelope) -> Result<(), String> {
+    fn check(&self, seq_ms: u64, envelope: &entry::Envelope) -> Result<(), Refusal> {
         (**self).check(seq_ms, envelope)
     }
-    fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), String> {
+    fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), Refusal> {
         (**self).apply(index, entry)
     }
     fn policy(&self) -> Option<policy::Policy> {

@@ -278,6 +278,7 @@ impl Folder<'_> {
                 let entry = Entry::parse(&leaf).map_err(|e| VerifyError::malformed(place(), e))?;
                 follower.apply(&entry).map_err(|refusal| match refusal {
                     Refusal::Malformed(e) => VerifyError::malformed(place(), e),
+                    Refusal::Signature(why) => VerifyError::Signature { place: place(), why },
                     other => VerifyError::State { index, why: other.to_string() },
                 })?;
             }

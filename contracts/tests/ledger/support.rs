@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use leben_contracts::ledger::Replay;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::{Action, Entry, Envelope, origin_hash};
-use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::follow::{Follower, Refusal};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::sequencer::Sequencer;
@@ -21,15 +21,15 @@ pub const NOW_MS: u64 = 1_790_000_000_000;
 pub struct Names(pub BTreeSet<String>);
 
 impl Replay for Names {
-    fn check(&self, _seq_ms: u64, envelope: &Envelope) -> Result<(), String> {
+    fn check(&self, _seq_ms: u64, envelope: &Envelope) -> Result<(), Refusal> {
         let action = envelope.action();
         if action.kind == "Forbidden" {
-            return Err("this kind is forbidden".into());
+            return Err(Refusal::State("this kind is forbidden".into()));
         }
-        let name = action.body["name"].as_str().ok_or("no name")?;
-        if self.0.contains(name) { Err(format!("{name} is taken")) } else { Ok(()) }
+        let name = action.body["name"].as_str().ok_or(Refusal::State("no name".into()))?;
+        if self.0.contains(name) { Err(Refusal::State(format!("{name} is taken"))) } else { Ok(()) }
     }
-    fn apply(&mut self, _index: u64, entry: &Entry) -> Result<(), String> {
+    fn apply(&mut self, _index: u64, entry: &Entry) -> Result<(), Refusal> {
         self.check(entry.seq_ms(), entry.envelope())?;
         self.0.insert(entry.action().body["name"].as_str().unwrap().to_owned());
         Ok(())
