@@ -1,7 +1,7 @@
 //! A coordinator and all hospitals in one plot: each of these ledgers is signed and cosigned as it should be, and something in it was put
 //! where it does not belong. The verifier names the entry, its exit code says of which kind the lie is, and a hospital that is not in the plot
 //! refuses to cosign at the same entry.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod support;
 

@@ -21,8 +21,15 @@ fn every_flipped_bit_of_every_file_is_found() {
     let batches = write_log(&dirs, &[2]);
     let public = dirs.temp.path().join("export");
     assert_eq!(export(&dirs.public(), &public).unwrap(), 2);
-    // No cosignature more than the quorum needs, so that every line counts.
-    fs::write(public.join("checkpoint"), cosign(&batches[0].note, &[0, 1, 2], 5).to_string()).unwrap();
+    // One witness, and no cosignature more than the quorum needs, so that every line counts.
+    let policy = Policy::k_of_n(&log_vkey(), &[witness_signer(0).vkey().clone()], 1).unwrap();
+    fs::write(public.join("policy"), policy.to_string()).unwrap();
+    fs::write(public.join("checkpoint"), cosign(&batches[0].note, &[0], 5).to_string()).unwrap();
+    let verify = |dir: &Path| {
+        let mut names = Names::default();
+        let options = Options { policy: Some(policy.clone()), replay: Some(&mut names), ..Options::default() };
+        verify_folder(dir, options).map(|report| report.replayed)
+    };
     assert_eq!(verify(&public), Ok(2));
     let mut codes = [0u32; 9];
     for (name, good) in files(&public) {
