@@ -19,6 +19,8 @@ pub enum Action {
         party: String,
         /// Entries it holds already.
         from: u64,
+        /// Size of the checkpoint it cosigned last.
+        old: u64,
         /// Size of the checkpoint.
         to: u64,
         /// The checkpoint, signed by the log.
@@ -49,18 +51,21 @@ pub enum Action {
 struct Witness {
     /// Entries in its copy of the log.
     holds: u64,
-    /// The question that it has not answered yet: from which size to which.
-    asked: Option<(u64, u64)>,
+    /// Size of the checkpoint it cosigned last, ever. More than it holds when its copy was lost.
+    signed: u64,
+    /// The question that it has not answered yet.
+    asked: Option<Asked>,
     /// Largest size it has cosigned over this link.
     cosigned: u64,
     /// Size that it will not cosign, for a reason that asking again does not change.
     declined: u64,
 }
 
-impl Witness {
-    fn new(holds: u64) -> Witness {
-        Witness { holds, asked: None, cosigned: 0, declined: 0 }
-    }
+#[derive(Debug)]
+struct Asked {
+    holds: u64,
+    signed: u64,
+    to: u64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -129,21 +134,17 @@ impl Finality {
         Ok(())
     }
 
-    /// A witness has a link and holds so many entries.
-    pub fn handle_up(&mut self, party: &str, mirror_size: u64) {
-        self.witnesses.insert(party.to_owned(), Witness::new(mirror_size));
-        match (&self.flight, &self.published) {
-            (Some(flight), _) if flight.stage == Stage::Certifying => {
-                let note = flight.note.to_string();
+    /// A witness has a link: it holds so many entries, and the checkpoint it cosigned last is of `signed_size`.
+    pub fn handle_up(&mut self, party: &str, mirror_size: u64, signed_size: u64) {
+        let witness = Witness { holds: mirror_size, signed: signed_size, asked: None, cosigned: 0, declined: 0 };
+        self.witnesses.insert(party.to_owned(), witness);
+        let cosigning = self.flight.as_ref().is_some_and(|flight| flight.stage == Stage::Cosigning);
+        if let Some(note) = self.published.clone() {
+            // Shown before anything is asked: a witness restored from a backup finds its own cosignature there, and stops.
+            self.actions.push_back(Action::Show { party: party.to_owned(), note: note.clone() });
+            if !cosigning {
                 self.ask(party, &note);
-                self.actions.push_back(Action::Show { party: party.to_owned(), note });
             }
-            (None, Some(note)) => {
-                let note = note.clone();
-                self.ask(party, &note);
-                self.actions.push_back(Action::Show { party: party.to_owned(), note });
-            }
-            _ => {}
         }
         self.advance();
     }
@@ -158,6 +159,7 @@ impl Finality {
         if let Some(witness) = self.witnesses.get_mut(party) {
             witness.asked = None;
             witness.holds = witness.holds.max(size);
+            witness.signed = witness.signed.max(size);
             witness.cosigned = witness.cosigned.max(size);
         }
         let cosigning = |flight: &&mut Flight| flight.size == size && flight.stage == Stage::Cosigning;
@@ -184,15 +186,15 @@ impl Finality {
         Ok(())
     }
 
-    /// The witness would not sign; if it merely holds another size, it is asked again from there.
-    pub fn handle_not_cosigned(&mut self, party: &str, holds: u64) {
+    /// The witness would not sign; if it merely holds or has signed another size, it is asked again from there.
+    pub fn handle_not_cosigned(&mut self, party: &str, mirror_size: u64, signed_size: u64) {
         if let Some(witness) = self.witnesses.get_mut(party)
-            && let Some((from, to)) = witness.asked.take()
+            && let Some(asked) = witness.asked.take()
         {
-            match holds == from {
-                true => witness.declined = to,
-                false => witness.holds = holds,
+            if (asked.holds, asked.signed) == (mirror_size, signed_size) {
+                witness.declined = asked.to;
             }
+            (witness.holds, witness.signed) = (mirror_size, signed_size);
         }
         self.advance();
     }
@@ -247,9 +249,13 @@ impl Finality {
         if witness.asked.is_some() || witness.cosigned >= to || witness.declined >= to {
             return;
         }
-        let from = witness.holds.min(to);
-        witness.asked = Some((from, to));
-        self.actions.push_back(Action::Ask { party: party.to_owned(), from, to, note: note.to_owned() });
+        // It would have to sign a smaller tree than it has signed.
+        if witness.signed > to {
+            return;
+        }
+        witness.asked = Some(Asked { holds: witness.holds, signed: witness.signed, to });
+        let (from, old) = (witness.holds.min(to), witness.signed);
+        self.actions.push_back(Action::Ask { party: party.to_owned(), from, old, to, note: note.to_owned() });
     }
 }
 

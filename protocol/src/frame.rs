@@ -13,12 +13,14 @@ pub type ContractId = [u8; 32];
 /// The first frame on every stream that a dialer opens: what the stream is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Hello {
-    /// The one long-lived stream of a worker. `mirror_size`: entries in its own copy of the log.
+    /// The one long-lived stream of a worker.
     Control {
         /// The protocol versions this side speaks, newest last.
         versions: Vec<u16>,
         /// Entries in the worker's own copy of the ledger.
         mirror_size: u64,
+        /// The largest checkpoint it holds, a note signed by the log: what the log must never fall behind. Empty: none.
+        seen: Vec<u8>,
     },
     /// One masked vector for one slot of one job.
     Upload {
@@ -212,10 +214,12 @@ pub enum Report {
         /// Signed-note signature lines.
         lines: String,
     },
-    /// The witness will not sign; `size` is the one it holds (tlog-witness: 409).
+    /// The witness will not sign.
     NotCosigned {
-        /// Entries the witness holds.
+        /// Size of the checkpoint it cosigned last (tlog-witness: the body of a 409).
         size: u64,
+        /// Entries in its own copy of the ledger: the next one is where to go on sending.
+        mirror_size: u64,
         /// Why.
         reject: Reject,
     },

@@ -143,18 +143,14 @@ impl Log {
             }
             let Some(action) = writer.finality.poll_action() else { return wishes };
             match action {
-                Action::Ask { party, from, to, note } => {
+                Action::Ask { party, from, old, to, note } => {
                     let hashes = Hashes(self.leaves.iter().map(|leaf| leaf_hash(leaf)).collect());
-                    let proof = if from == 0 || from == to {
-                        Vec::new()
-                    } else {
-                        merkle::consistency(&hashes, from, to).unwrap()
-                    };
+                    let proof = merkle::consistency(&hashes, old, to).unwrap();
                     let leaves = self.leaves[from as usize..to as usize].to_vec();
                     if !leaves.is_empty() {
                         wishes.push(Wish::Order(party.clone(), Order::Entries { first_index: from, leaves }));
                     }
-                    let request = AddCheckpoint::new(from, proof, Note::parse(note.as_bytes()).unwrap()).unwrap();
+                    let request = AddCheckpoint::new(old, proof, Note::parse(note.as_bytes()).unwrap()).unwrap();
                     wishes.push(Wish::Order(party, Order::Cosign { body: request.to_string().into_bytes() }));
                 }
                 Action::Publish { note, .. } => self.published = Some(note),

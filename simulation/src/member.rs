@@ -88,9 +88,12 @@ impl Member {
         self.process.is_some()
     }
 
-    /// Entries in its copy of the ledger: what it says first on a new link.
-    pub fn mirror_size(&self) -> u64 {
-        self.process.as_ref().map_or(0, |process| process.agent.mirror().size())
+    /// Entries in its copy of the ledger and the size it cosigned last: what it says first on a new link.
+    pub fn holds(&self) -> (u64, u64) {
+        self.process.as_ref().map_or((0, 0), |process| {
+            let mirror = process.agent.mirror();
+            (mirror.size(), mirror.signed_size())
+        })
     }
 
     /// The link is up or gone.

@@ -5,6 +5,8 @@
 //! nothing else. A change of the quorum needs the old one and the new one, so a coordinator cannot vote itself a new
 //! quorum. A fork, or an entry that breaks the rules, halts this node's signing until a person has looked.
 
+mod halt;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use leben_contracts::agreement::state::State;
@@ -50,6 +52,8 @@ pub struct Cosigned {
 pub struct NotCosigned {
     /// Entries this witness has signed for.
     pub size: u64,
+    /// Entries in this copy: fewer than `size` after the copy was lost.
+    pub mirror_size: u64,
     /// Why.
     pub refusal: Refusal,
     /// Both checkpoints, if the log signed two histories: proof for anybody.
@@ -93,7 +97,10 @@ pub struct Mirror {
     buffer: Vec<Vec<u8>>,
     buffer_bytes: usize,
     early: Option<Note>,
+    /// Keys that this hospital cosigns with.
+    own: Vec<VerifierKey>,
     halted: Option<Refusal>,
+    evidence: Option<String>,
 }
 
 impl Mirror {
@@ -110,6 +117,7 @@ impl Mirror {
         let named =
             |name: String, key| NoteSigner::new(&name, KeyType::Cosignature, key).map_err(|_| WitnessError::Key(name));
         let signers = vec![named(witness_name(party), keys.witness)?, named(validator_name(party), keys.validator)?];
+        let own = signers.iter().map(|signer| signer.vkey().clone()).collect();
         let witness = Witness::new(log.clone(), signers, record)?;
         let state = State::new(log.name());
         Ok(Mirror {
@@ -124,7 +132,9 @@ impl Mirror {
             buffer: Vec::new(),
             buffer_bytes: 0,
             early: None,
+            own,
             halted: None,
+            evidence: None,
         })
     }
 
@@ -158,6 +168,11 @@ impl Mirror {
         self.validator.next_index()
     }
 
+    /// Size of the checkpoint cosigned last; more than [`Mirror::size`] after the copy was lost.
+    pub fn signed_size(&self) -> u64 {
+        self.validator.witness().size()
+    }
+
     /// Entries certified.
     pub fn certified_size(&self) -> u64 {
         self.certified.next_index()
@@ -181,6 +196,16 @@ impl Mirror {
     /// Why this node signs nothing more.
     pub fn halted(&self) -> Option<&Refusal> {
         self.halted.as_ref()
+    }
+
+    /// What made this node halt, to be kept for people: once.
+    pub fn take_evidence(&mut self) -> Option<String> {
+        self.evidence.take()
+    }
+
+    /// The refusal of an order to cosign.
+    pub fn not_cosigned(&self, refusal: Refusal, evidence: Option<String>) -> NotCosigned {
+        NotCosigned { size: self.signed_size(), mirror_size: self.size(), refusal, evidence }
     }
 
     /// Whether a root is that of a certified part of this copy.
@@ -248,6 +273,7 @@ impl Mirror {
         let note = Note::parse(note).map_err(|error| malformed(error.to_string()))?;
         let checkpoint = self.checkpoint_of(&note)?;
         self.check_root(&checkpoint, &note)?;
+        self.check_own(&checkpoint, &note)?;
         if checkpoint.size <= self.certified_size() {
             return Ok(Published::Known(checkpoint.size));
         }
@@ -336,44 +362,6 @@ impl Mirror {
         }
         note.verify(&self.log).map_err(|error| wrong(error.to_string()))?;
         Ok(checkpoint)
-    }
-
-    /// The log signed it: if this copy knows that size with another root, it is a fork.
-    fn check_root(&mut self, checkpoint: &Checkpoint, note: &Note) -> Result<(), Refusal> {
-        match self.roots.get(&checkpoint.size) {
-            Some(root) if *root != checkpoint.root => {
-                let words = format!(
-                    "the log has signed another tree of {} entries than the one in this copy: proof of a fork; this node \
-                     signs nothing more until a person has looked. The contradicting checkpoint:\n{note}",
-                    checkpoint.size
-                );
-                let refusal = Refusal::new(Reason::Ledger, words);
-                self.halted = Some(refusal.clone());
-                Err(refusal)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn refuse(&mut self, error: WitnessError) -> NotCosigned {
-        // What the log did not prove to be its own is thrown away; the entries are asked for again.
-        self.clear_buffer();
-        let refusal = match &error {
-            WitnessError::Clock { .. } => Refusal::new(Reason::Clock, error.to_string()),
-            _ => Refusal::new(Reason::Ledger, error.to_string()),
-        };
-        let evidence = match &error {
-            WitnessError::Fork { mine, theirs, .. } => Some(format!("{mine}\n{theirs}")),
-            _ => None,
-        };
-        if matches!(error, WitnessError::Fork { .. } | WitnessError::Illegal { .. }) {
-            self.halted = Some(refusal.clone());
-        }
-        self.not_cosigned(refusal, evidence)
-    }
-
-    fn not_cosigned(&self, refusal: Refusal, evidence: Option<String>) -> NotCosigned {
-        NotCosigned { size: self.validator.witness().size(), refusal, evidence }
     }
 
     fn clear_buffer(&mut self) {

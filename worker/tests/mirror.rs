@@ -201,3 +201,95 @@ fn a_certificate_ahead_of_its_entries_waits_for_them() {
     mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
     assert!(matches!(mirror.poll_early(), Ok(Published::New(_))));
 }
+
+/// A copy of the first `size` entries, cosigned, as a backup of the hospital's folder would have it.
+fn backup(net: &Net, size: usize) -> Mirror {
+    let note = signed_by_the_log(size as u64, root(&net.leaves[..size]));
+    let mut mirror = new_mirror();
+    mirror.handle_entries(0, net.leaves[..size].to_vec()).unwrap();
+    let body = AddCheckpoint::new(0, vec![], note).unwrap().to_string();
+    mirror.handle_cosign(net.now_ms, body.as_bytes()).unwrap();
+    mirror
+}
+
+fn root(leaves: &[Vec<u8>]) -> [u8; 32] {
+    let hashes: Vec<_> = leaves.iter().map(|leaf| leben_contracts::ledger::merkle::leaf_hash(leaf)).collect();
+    leben_contracts::ledger::merkle::root_of(&hashes)
+}
+
+#[test]
+fn a_witness_restored_from_a_backup_finds_its_own_cosignature_and_stops() {
+    let net = Net::new();
+    let size = net.leaves.len();
+    let lines = {
+        let mut mirror = new_mirror();
+        mirror.handle_entries(0, net.leaves.clone()).unwrap();
+        mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap().lines
+    };
+    let text = |lines: &[&str]| format!("{}{}", net.note.as_ref().unwrap(), lines.concat());
+    let each: Vec<&str> = lines.split_inclusive('\n').collect();
+    // The witness key's line or the validator key's line is enough; nobody else's is.
+    for line in &each {
+        let mut mirror = backup(&net, 3);
+        let refusal = mirror.handle_publish(text(&[line]).as_bytes()).unwrap_err();
+        assert!(refusal.words.contains(&format!("{size} entries, and this folder remembers only 3")), "{refusal}");
+        let evidence = mirror.take_evidence().unwrap();
+        assert!(evidence.contains(line) && evidence.contains(&format!("{ORIGIN}\n3\n")), "{evidence}");
+        mirror.handle_entries(3, net.leaves[3..].to_vec()).unwrap();
+        let not = mirror.handle_cosign(net.now_ms, &net.cosign_body(3)).unwrap_err();
+        assert_eq!((not.size, not.mirror_size, &not.refusal), (3, 3, &refusal), "nothing is signed after it");
+        assert!(mirror.handle_publish(text(&[line]).as_bytes()).is_err());
+        assert!(mirror.take_evidence().is_none(), "kept once");
+    }
+    let mut forged = each[0].to_owned();
+    let middle = forged.len() - 10;
+    forged.replace_range(middle..=middle, if &forged[middle..=middle] == "A" { "B" } else { "A" });
+    for others in [String::from_utf8(net.certificate(&["h2", "h3"])).unwrap(), text(&[&forged])] {
+        let mut mirror = backup(&net, 3);
+        assert!(matches!(mirror.handle_publish(others.as_bytes()), Ok(Published::Early)));
+        assert!(mirror.halted().is_none());
+    }
+}
+
+#[test]
+fn a_lost_copy_is_fetched_again_under_the_record_that_remained() {
+    let mut net = Net::new();
+    let mut before = cosigned(&net);
+    let size = net.leaves.len() as u64;
+    let record = {
+        let body = AddCheckpoint::new(size, vec![], net.note.clone().unwrap()).unwrap().to_string();
+        before.handle_cosign(net.now_ms, body.as_bytes()).unwrap().record
+    };
+    let emptied = || Mirror::new(&log_vkey(), "h1", mirror_keys("h1"), Some(record.clone())).unwrap();
+    assert_eq!((emptied().size(), emptied().signed_size()), (0, size));
+    net.enrol("x1");
+
+    // It says what it has signed and what it holds, and is asked accordingly: every entry, proven from the record.
+    let mut mirror = emptied();
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    let not = mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap_err();
+    assert_eq!((not.size, not.mirror_size), (size, 0));
+    mirror.handle_entries(0, net.leaves.clone()).unwrap();
+    let again = mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap();
+    assert_eq!((again.size, again.entries.len()), (net.leaves.len() as u64, net.leaves.len()));
+    assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::New(_))));
+
+    // A shorter log, or another one of any length, is not signed.
+    let mut mirror = emptied();
+    mirror.handle_entries(0, net.leaves[..3].to_vec()).unwrap();
+    let short = signed_by_the_log(3, root(&net.leaves[..3]));
+    for old in [0, 3, size] {
+        let body = AddCheckpoint::new(old, vec![], short.clone()).unwrap().to_string();
+        assert_eq!(mirror.handle_cosign(net.now_ms, body.as_bytes()).unwrap_err().size, size);
+    }
+    let mut other = net.leaves.clone();
+    other.swap(4, 5);
+    mirror.handle_entries(0, other.clone()).unwrap();
+    let body = AddCheckpoint::new(size, vec![], signed_by_the_log(other.len() as u64, root(&other))).unwrap();
+    assert!(mirror.handle_cosign(net.now_ms, body.to_string().as_bytes()).is_err());
+    assert_eq!(mirror.size(), 0);
+    // Another tree of the very size that was signed is a fork, though not one entry is here to compare.
+    let fork = signed_by_the_log(size, root(&other[..size as usize]));
+    assert!(mirror.handle_publish(fork.to_string().as_bytes()).unwrap_err().words.contains("fork"));
+    assert!(mirror.take_evidence().unwrap().contains(&fork.to_string()));
+}

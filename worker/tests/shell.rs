@@ -182,7 +182,7 @@ async fn control(listener: &Listener) -> (Connection, FrameWriter, FrameReader, 
     assert_eq!(link.peer_key(), key("h1", "tls").verifying_key().to_bytes());
     let (writer, mut reader) = link.accept_bi().await.unwrap();
     match reader.expect::<Hello>().await.unwrap() {
-        Hello::Control { versions, mirror_size } => {
+        Hello::Control { versions, mirror_size, .. } => {
             assert_eq!(versions, [1]);
             (link, writer, reader, mirror_size)
         }

@@ -12,7 +12,7 @@ use leben_protocol::frame::{Hello, UploadReply, UploadTrailer};
 use leben_protocol::quic::transfer::ParcelKind;
 use leben_protocol::quic::{ChunkReader, Connection, Dialer, FrameReader, FrameWriter, Listener, Parcel, public_key};
 use leben_worker::agent::Action;
-use leben_worker::io::link::Shared;
+use leben_worker::io::link::{Holds, Shared};
 use leben_worker::io::upload::{self, Ended, Upload};
 use leben_worker::io::work::{Tables, cohort_of, compute};
 use leben_worker::io::{Config, config};
@@ -100,7 +100,7 @@ fn shared() -> (Arc<Shared>, tokio::sync::mpsc::Receiver<Duration>) {
     let (cut, cuts) = tokio::sync::mpsc::channel(4);
     let shared = Shared {
         connection: tokio::sync::watch::channel(None).0,
-        mirror_size: AtomicU64::new(0),
+        holds: tokio::sync::watch::channel(Holds::default()).0,
         sent_bytes: AtomicU64::new(0),
         received_bytes: AtomicU64::new(0),
         reconnects: AtomicU64::new(0),

@@ -162,6 +162,13 @@ impl Deployment {
         number_after(&said, "(entry ")
     }
 
+    /// A party with this invite begins to enrol.
+    pub fn keygen_unwatched(&mut self, home: &str, invite: &str) -> Process {
+        let mut command = Command::new(program("leben"));
+        command.arg("--home").arg(self.path(home)).args(["keygen", invite]);
+        Process::start(command, &self.log(home))
+    }
+
     /// Waits until so many data sets are on the ledger, with as many hospitals as witnesses.
     pub fn wait_for_offers(&self, count: usize) {
         wait_until("data sets on the ledger", || {

@@ -16,6 +16,7 @@ mod acknowledged;
 mod bad_input;
 mod demo;
 mod deployment;
+mod faults;
 mod metrics;
 mod needles;
 mod process;

@@ -1,7 +1,9 @@
 //! Our own faults: the process stops, and start-up recovers through the same code as the happy path.
 
 use std::io;
+use std::path::PathBuf;
 
+use leben_contracts::ledger::store::StoreError;
 use leben_protocol::reject::Reject;
 
 /// Why the coordinator stops.
@@ -20,6 +22,17 @@ pub enum Fatal {
     /// The ledger's files.
     #[error("the ledger: {0}")]
     Ledger(String),
+    /// A hospital holds a checkpoint that this log signed and this folder does not know: [`StoreError::RolledBack`] or
+    /// [`StoreError::Forked`]. Nothing was sequenced since.
+    #[error("{party} holds a checkpoint of this log that contradicts this folder: {error}. Kept as evidence: {}", evidence.display())]
+    Seen {
+        /// The hospital.
+        party: String,
+        /// What it means.
+        error: StoreError,
+        /// Both checkpoints.
+        evidence: PathBuf,
+    },
     /// Two things that must agree do not.
     #[error("inconsistent: {0}. This is a fault of the program; please report it with the log")]
     Inconsistent(String),

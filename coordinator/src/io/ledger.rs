@@ -19,10 +19,11 @@ use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::{PartyId, Role};
 use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::checkpoint::CheckpointError;
 use leben_contracts::ledger::entry::{Entry, Envelope};
 use leben_contracts::ledger::note::{Note, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
-use leben_contracts::ledger::store::{LogReader, LogStore};
+use leben_contracts::ledger::store::{Head, LogReader, LogStore};
 use leben_protocol::frame::ContractId;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -53,13 +54,13 @@ pub(super) enum Command {
     /// An action of the coordinator's own, composed as the ledger stands when its turn comes.
     Own { contract: Option<ContractId>, body: Box<Body>, reply: oneshot::Sender<Result<Appended, Reject>> },
     /// A witness has a link.
-    Up { party: String, mirror_size: u64, orders: Orders },
+    Up { party: String, mirror_size: u64, seen: Option<Note>, orders: Orders },
     /// A witness's link ended; answered with whether it was the current one.
     Down { party: String, orders: Orders, reply: oneshot::Sender<bool> },
     /// Cosignature lines.
     Cosigned { party: String, size: u64, lines: String },
     /// No cosignature.
-    NotCosigned { party: String, size: u64, reject: Reject },
+    NotCosigned { party: String, size: u64, mirror_size: u64, reject: Reject },
     /// A witness holds the published checkpoint.
     Certified { party: String, size: u64 },
 }
@@ -171,9 +172,21 @@ impl Ledger {
         let _ = self.0.commands.send(command).await;
     }
 
-    /// A worker's control stream is open.
-    pub async fn witness_up(&self, party: &str, mirror_size: u64, orders: Orders) {
-        self.tell(Command::Up { party: party.to_owned(), mirror_size, orders }).await;
+    /// The largest checkpoint that a worker says it holds, if this log signed it.
+    pub fn read_seen(&self, seen: &[u8]) -> Result<Option<Note>, Reject> {
+        if seen.is_empty() {
+            return Ok(None);
+        }
+        let refused = |error: CheckpointError| {
+            Reject::new(RejectCode::BadSignature, format!("the checkpoint that this hospital holds: {error}"))
+        };
+        let note = Note::parse(seen).map_err(|error| refused(error.into()))?;
+        Head::of(note, &self.0.log).map(|head| Some(head.note)).map_err(refused)
+    }
+
+    /// A worker's control stream is open. `seen`: the largest checkpoint it holds.
+    pub async fn witness_up(&self, party: &str, mirror_size: u64, seen: Option<Note>, orders: Orders) {
+        self.tell(Command::Up { party: party.to_owned(), mirror_size, seen, orders }).await;
     }
 
     /// It ended; true if no newer link of the same party took over.
@@ -188,8 +201,8 @@ impl Ledger {
     }
 
     /// A witness would not sign.
-    pub async fn not_cosigned(&self, party: &str, size: u64, reject: Reject) {
-        self.tell(Command::NotCosigned { party: party.to_owned(), size, reject }).await;
+    pub async fn not_cosigned(&self, party: &str, size: u64, mirror_size: u64, reject: Reject) {
+        self.tell(Command::NotCosigned { party: party.to_owned(), size, mirror_size, reject }).await;
     }
 
     /// A witness holds the published checkpoint.

@@ -9,6 +9,8 @@ pub struct Metrics {
     pub ledger_size: IntGauge,
     /// Entries in the log, final.
     pub ledger_final_size: IntGauge,
+    /// Witnesses still to be heard before anything is sequenced.
+    pub witnesses_awaited: IntGauge,
     /// Milliseconds from an append to its finality.
     pub final_ms: Histogram,
     /// Peers told no, by code.
@@ -33,6 +35,10 @@ impl Metrics {
             registry: Registry::new(),
             ledger_size: gauge("leben_ledger_size", "Entries sequenced")?,
             ledger_final_size: gauge("leben_ledger_final_size", "Entries cosigned by the quorum")?,
+            witnesses_awaited: gauge(
+                "leben_ledger_witnesses_awaited",
+                "Witnesses still to be heard after the start, before anything is sequenced",
+            )?,
             final_ms: Histogram::with_opts(
                 HistogramOpts::new("leben_ledger_final_ms", "Milliseconds from append to finality").buckets(buckets),
             )?,
@@ -44,6 +50,7 @@ impl Metrics {
         };
         metrics.registry.register(Box::new(metrics.ledger_size.clone()))?;
         metrics.registry.register(Box::new(metrics.ledger_final_size.clone()))?;
+        metrics.registry.register(Box::new(metrics.witnesses_awaited.clone()))?;
         metrics.registry.register(Box::new(metrics.final_ms.clone()))?;
         metrics.registry.register(Box::new(metrics.rejects.clone()))?;
         metrics.registry.register(Box::new(metrics.workers_linked.clone()))?;

@@ -1,11 +1,12 @@
 //! The shell: sockets, disks, the clock.
 //!
-//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`] and `sequence` (the one writer), [`server`] (who is
+//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door` and `sequence` (the one writer), [`server`] (who is
 //! at the other end), [`requests`], [`enrol`], [`uploads`] and [`spool`] (what they want), [`jobs`] with its [`events`] (the
 //! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`fatal`] and [`clock`].
 
 pub mod clock;
 pub mod config;
+mod door;
 pub mod enrol;
 pub mod events;
 pub mod fatal;

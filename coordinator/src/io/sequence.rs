@@ -1,15 +1,18 @@
 //! The ledger's writer itself: one task, one log, one order.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
+use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::follow::Follower;
-use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
-use leben_contracts::ledger::policy::UnknownSigners;
+use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
+use leben_contracts::ledger::policy::{Policy, UnknownSigners};
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::store::{LogReader, LogStore};
 use leben_protocol::frame::Order;
@@ -18,10 +21,12 @@ use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::mpsc;
 
 use super::clock::now_ms;
+use super::door::Door;
 use super::fatal::Fatal;
 use super::ledger::{Appended, Author, Callers, Command, Final, Ledger, Waiter, own_note, policy_of, sign_own};
 use super::metrics::Metrics;
 use crate::finality::{Action, Finality};
+use crate::roll_call::RollCall;
 
 /// Entries replayed at a time when a log is taken up.
 const REPLAY_STEP: u64 = 4096;
@@ -35,6 +40,7 @@ pub(super) struct Sequence {
     finality: Finality,
     committed: VecDeque<Entry>,
     callers: Callers,
+    door: Door,
     metrics: Arc<Metrics>,
     batch_max: usize,
 }
@@ -61,12 +67,21 @@ impl Sequence {
         let mut follower = Follower::new(origin, State::new(origin));
         let mut final_part = Final { state: State::new(origin), root: [0; 32] };
         let mut committed = VecDeque::new();
+        // Every quorum that may have made a checkpoint final which this folder does not know: the one of the published
+        // size and those of everything committed since.
+        let mut policies: Vec<Policy> = Vec::new();
         let mut from = 0;
         while from < size {
             let to = size.min(from + REPLAY_STEP);
             for (index, leaf) in (from..to).zip(reader.entries(from..to, size).map_err(broken)?) {
                 let entry = Entry::parse(&leaf).map_err(broken)?;
                 follower.apply(&entry).map_err(broken)?;
+                if index + 1 >= published
+                    && let Some(policy) = follower.replay().witness_policy()
+                    && policies.last() != Some(&policy)
+                {
+                    policies.push(policy);
+                }
                 match index < published {
                     true => final_part.state.apply(index, &entry).map_err(broken)?,
                     false => committed.push_back(entry),
@@ -94,7 +109,9 @@ impl Sequence {
         let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
         let finality = Finality::new(published, note, policy);
         let callers = Callers::default();
-        let sequence = Sequence { store, sequencer, log, author, finality, committed, callers, metrics, batch_max };
+        let door = Door::new(RollCall::new(policies), metrics.clone());
+        let sequence =
+            Sequence { store, sequencer, log, author, finality, committed, callers, door, metrics, batch_max };
         Ok((sequence, final_part))
     }
 
@@ -110,7 +127,21 @@ impl Sequence {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, ledger: Ledger) -> Result<(), Fatal> {
         self.begin_flight()?;
         self.carry_out(&ledger)?;
-        while let Some(first) = commands.recv().await {
+        loop {
+            let first = match self.door.poll_timeout() {
+                None => commands.recv().await,
+                Some(at_ms) => {
+                    let wait = Duration::from_millis(at_ms.saturating_sub(now_ms()));
+                    match tokio::time::timeout(wait, commands.recv()).await {
+                        Ok(first) => first,
+                        Err(_) => {
+                            self.door.handle_timeout(now_ms());
+                            continue;
+                        }
+                    }
+                }
+            };
+            let Some(first) = first else { return Ok(()) };
             let mut batch = Vec::new();
             self.take(first, &mut batch)?;
             // Whatever else waits already goes into the same batch; an idle ledger commits at once.
@@ -123,10 +154,31 @@ impl Sequence {
             self.begin_flight()?;
             tokio::task::block_in_place(|| self.carry_out(&ledger))?;
         }
+    }
+
+    /// What a witness holds must be part of this log: at start-up before anything is sequenced, and on every link after.
+    fn hear(&mut self, party: &str, seen: Option<&Note>) -> Result<u64, Fatal> {
+        let Some(note) = seen else { return Ok(0) };
+        if let Err(error) = self.store.verify_seen(note) {
+            let evidence = self.store.keep_evidence(note).map_err(broken)?;
+            return Err(Fatal::Seen { party: party.to_owned(), error, evidence });
+        }
+        Ok(Checkpoint::of(note).map_err(broken)?.size)
+    }
+
+    /// The roll call goes on; after its last answer, what was held back takes its place in the batch.
+    fn let_in(&mut self, party: &str, batch: &mut Vec<Pending>) -> Result<(), Fatal> {
+        for command in self.door.handle_answer(party) {
+            if batch.len() >= self.batch_max {
+                tokio::task::block_in_place(|| self.commit(std::mem::take(batch)))?;
+            }
+            self.take(command, batch)?;
+        }
         Ok(())
     }
 
     fn take(&mut self, command: Command, batch: &mut Vec<Pending>) -> Result<(), Fatal> {
+        let Some(command) = self.door.handle_command(now_ms(), command) else { return Ok(()) };
         match command {
             Command::Append { envelope, wait_final, reply } => batch.push(Pending { envelope, wait_final, reply }),
             Command::Own { contract, body, reply } => {
@@ -137,9 +189,11 @@ impl Sequence {
                     Err(reject) => drop(reply.send(Err(reject))),
                 }
             }
-            Command::Up { party, mirror_size, orders } => {
+            Command::Up { party, mirror_size, seen, orders } => {
+                let signed_size = self.hear(&party, seen.as_ref())?;
                 self.callers.links.insert(party.clone(), orders);
-                self.finality.handle_up(&party, mirror_size);
+                self.finality.handle_up(&party, mirror_size, signed_size);
+                self.let_in(&party, batch)?;
             }
             Command::Down { party, orders, reply } => {
                 let current = self.callers.links.get(&party).is_some_and(|link| link.same_channel(&orders));
@@ -154,9 +208,9 @@ impl Sequence {
                     tracing::warn!(%party, %error, "a cosignature was refused");
                 }
             }
-            Command::NotCosigned { party, size, reject } => {
-                tracing::warn!(%party, size, %reject, "a witness did not cosign");
-                self.finality.handle_not_cosigned(&party, size);
+            Command::NotCosigned { party, size, mirror_size, reject } => {
+                tracing::warn!(%party, size, mirror_size, %reject, "a witness did not cosign");
+                self.finality.handle_not_cosigned(&party, mirror_size, size);
             }
             Command::Certified { party, size } => self.finality.handle_certified(&party, size),
         }
@@ -206,7 +260,7 @@ impl Sequence {
     fn carry_out(&mut self, ledger: &Ledger) -> Result<(), Fatal> {
         while let Some(action) = self.finality.poll_action() {
             match action {
-                Action::Ask { party, from, to, note } => self.ask(&party, from, to, &note)?,
+                Action::Ask { party, from, old, to, note } => self.ask(&party, from..to, old, &note)?,
                 Action::Publish { note, policy } => {
                     self.store.publish(&own_note(&note)?).map_err(broken)?;
                     self.store.publish_policy(&policy).map_err(broken)?;
@@ -221,24 +275,20 @@ impl Sequence {
         Ok(())
     }
 
-    fn ask(&mut self, party: &str, from: u64, to: u64, note: &str) -> Result<(), Fatal> {
+    fn ask(&mut self, party: &str, entries: Range<u64>, old: u64, note: &str) -> Result<(), Fatal> {
         let reader = self.store.reader();
         let size = self.store.size();
-        let mut first_index = from;
-        while first_index < to {
-            let upto = to.min(first_index + REPLAY_STEP.min(256));
+        let mut first_index = entries.start;
+        while first_index < entries.end {
+            let upto = entries.end.min(first_index + REPLAY_STEP.min(256));
             for leaves in frames(reader.entries(first_index..upto, size).map_err(broken)?) {
                 let count = leaves.len() as u64;
                 self.order(party, Order::Entries { first_index, leaves });
                 first_index += count;
             }
         }
-        let proof = match from {
-            0 => Vec::new(),
-            _ if from == to => Vec::new(),
-            _ => reader.consistency(from, to).map_err(broken)?,
-        };
-        let request = AddCheckpoint::new(from, proof, own_note(note)?).map_err(broken)?;
+        let proof = reader.consistency(old, entries.end).map_err(broken)?;
+        let request = AddCheckpoint::new(old, proof, own_note(note)?).map_err(broken)?;
         self.order(party, Order::Cosign { body: request.to_string().into_bytes() });
         Ok(())
     }

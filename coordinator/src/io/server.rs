@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use leben_contracts::ledger::note::Note;
 use leben_protocol::frame::{Answer, Hello, Network, Order, Report, Request};
 use leben_protocol::limits;
 use leben_protocol::quic::{Connection, FrameReader, FrameWriter, LinkError, Listener};
@@ -122,8 +123,9 @@ async fn dispatch(
         (Hello::Request(request), Some(party)) => {
             requests::answer(link, Some(party), request, writer, reader, service).await
         }
-        (Hello::Control { versions, mirror_size }, Some(party)) => {
-            control(link, party, &versions, mirror_size, writer, reader, service).await
+        (Hello::Control { versions, mirror_size, seen }, Some(party)) => {
+            let seen = service.ledger.read_seen(&seen).map_err(LinkError::Misbehaved)?;
+            control(link, party, &versions, (mirror_size, seen), writer, reader, service).await
         }
         (Hello::Upload { contract, slot, chunks }, Some(party)) => {
             uploads::receive(party, contract, slot, chunks, writer, reader, service).await
@@ -143,7 +145,7 @@ async fn control(
     link: &Connection,
     party: &str,
     versions: &[u16],
-    mirror_size: u64,
+    (mirror_size, seen): (u64, Option<Note>),
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
     service: &Arc<Service>,
@@ -155,7 +157,7 @@ async fn control(
     }
     writer.send(&Order::Welcome { version: VERSION, network: network(&service.ledger) }).await?;
     let (orders, mut waiting) = mpsc::channel(ORDERS_MAX);
-    service.ledger.witness_up(party, mirror_size, orders.clone()).await;
+    service.ledger.witness_up(party, mirror_size, seen, orders.clone()).await;
     let up = Event::Link { hospital: party.to_owned(), orders: Some(orders.clone()) };
     let _ = service.events.send(up).await;
     let result = loop {
@@ -183,7 +185,9 @@ async fn control(
 async fn handle_report(party: &str, report: Report, service: &Arc<Service>) {
     match report {
         Report::Cosigned { size, lines } => service.ledger.cosigned(party, size, lines).await,
-        Report::NotCosigned { size, reject } => service.ledger.not_cosigned(party, size, reject).await,
+        Report::NotCosigned { size, mirror_size, reject } => {
+            service.ledger.not_cosigned(party, size, mirror_size, reject).await
+        }
         Report::Certified { size } => service.ledger.certified(party, size).await,
         Report::Job { contract, report } => {
             let _ = service.events.send(Event::Report { hospital: party.to_owned(), contract, report }).await;

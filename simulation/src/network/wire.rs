@@ -101,9 +101,9 @@ impl Network {
             Report::Cosigned { size, lines } => {
                 self.log.tell(|finality| finality.handle_cosigned(name, size, &lines).expect("an honest witness"))
             }
-            Report::NotCosigned { size, reject } => {
+            Report::NotCosigned { size, mirror_size, reject } => {
                 self.say(format_args!("{name} (seat {seat}) does not cosign: {reject}"));
-                self.log.tell(|finality| finality.handle_not_cosigned(name, size))
+                self.log.tell(|finality| finality.handle_not_cosigned(name, mirror_size, size))
             }
             Report::Certified { size } => self.log.tell(|finality| finality.handle_certified(name, size)),
         };

@@ -66,7 +66,7 @@ pub enum Action {
         /// The quorum in force.
         policy: Option<Policy>,
     },
-    /// Durably: proof that the log signed two histories.
+    /// Durably: why this node signs nothing more, with the checkpoints that show it.
     StoreEvidence(String),
     /// Durably: the secret that a job's keys come from.
     StoreJobSeed {
@@ -260,7 +260,7 @@ impl Agent {
             }
             Order::Entries { first_index, leaves } => {
                 if let Err(refusal) = self.mirror.handle_entries(first_index, leaves) {
-                    self.not_cosigned(now_ms, NotCosigned { size: self.mirror.size(), refusal, evidence: None });
+                    self.not_cosigned(now_ms, self.mirror.not_cosigned(refusal, None));
                 }
             }
             Order::Cosign { body } => self.handle_cosign(now_ms, &body),
@@ -286,7 +286,7 @@ impl Agent {
     fn handle_cosign(&mut self, now_ms: u64, body: &[u8]) {
         if let Err(refusal) = &self.clock {
             let refusal = refusal.clone();
-            return self.not_cosigned(now_ms, NotCosigned { size: self.mirror.size(), refusal, evidence: None });
+            return self.not_cosigned(now_ms, self.mirror.not_cosigned(refusal, None));
         }
         match self.mirror.handle_cosign(now_ms, body) {
             Ok(cosigned) => {
@@ -312,7 +312,8 @@ impl Agent {
             self.actions.push_back(Action::StoreEvidence(evidence));
         }
         self.audit(now_ms, "not-cosigned", None, Some(&not.refusal));
-        let report = Report::NotCosigned { size: not.size, reject: not.refusal.to_reject() };
+        let (size, mirror_size) = (not.size, not.mirror_size);
+        let report = Report::NotCosigned { size, mirror_size, reject: not.refusal.to_reject() };
         self.actions.push_back(Action::Report(report));
     }
 
@@ -328,9 +329,7 @@ impl Agent {
                 self.advance(now_ms);
             }
             Err(refusal) => {
-                if self.mirror.halted().is_some() {
-                    self.actions.push_back(Action::StoreEvidence(refusal.words.clone()));
-                }
+                self.actions.extend(self.mirror.take_evidence().map(Action::StoreEvidence));
                 self.audit(now_ms, "not-certified", None, Some(&refusal));
             }
         }

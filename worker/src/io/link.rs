@@ -25,12 +25,21 @@ pub enum LinkEvent {
     Retry(String),
 }
 
+/// What this hospital holds of the ledger.
+#[derive(Clone, Debug, Default)]
+pub struct Holds {
+    /// Entries in its copy.
+    pub mirror_size: u64,
+    /// The largest checkpoint on its disk, a note signed by the log; empty: none.
+    pub seen: Vec<u8>,
+}
+
 /// What every task that needs the link shares.
 pub struct Shared {
     /// The live connection, if there is one.
     pub connection: watch::Sender<Option<Connection>>,
-    /// Entries in the hospital's copy of the ledger: what the next hello says.
-    pub mirror_size: AtomicU64,
+    /// What the next hello says.
+    pub holds: watch::Sender<Holds>,
     /// Bytes sent over all connections so far, headers included.
     pub sent_bytes: AtomicU64,
     /// Bytes received, the same.
@@ -157,8 +166,8 @@ async fn control(
 ) -> Result<Duration, LinkError> {
     let (mut writer, mut reader) = connection.open_bi().await?;
     writer.set_priority(1);
-    let mirror_size = shared.mirror_size.load(Ordering::Acquire);
-    writer.send(&Hello::Control { versions: VERSIONS.to_vec(), mirror_size }).await?;
+    let Holds { mirror_size, seen } = shared.holds.borrow().clone();
+    writer.send(&Hello::Control { versions: VERSIONS.to_vec(), mirror_size, seen }).await?;
     let first: Order = reader.expect().await?;
     if let Order::Rejected(reject) = first {
         return Err(LinkError::Refused(reject));

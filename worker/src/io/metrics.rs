@@ -22,7 +22,8 @@ pub struct Metrics {
     cosignatures: IntGauge,
     mirror: IntGaugeVec,
     linked: IntGauge,
-    halted: AtomicBool,
+    halted: IntGauge,
+    clock: AtomicBool,
     scrapes: IntCounterVec,
 }
 
@@ -54,7 +55,8 @@ impl Metrics {
             cosignatures: gauge("leben_worker_cosignatures_total", "Checkpoints cosigned since the start")?,
             mirror: gauges("leben_worker_ledger_entries", "Entries in this hospital's copy of the ledger", "state")?,
             linked: gauge("leben_worker_linked", "1 while linked to the coordinator")?,
-            halted: AtomicBool::new(false),
+            halted: gauge("leben_worker_halted", "1 while this hospital signs nothing: see its status")?,
+            clock: AtomicBool::new(false),
             scrapes,
             registry,
         })
@@ -74,7 +76,8 @@ impl Metrics {
         self.mirror.with_label_values(&["validated"]).set(int(status.validated));
         self.mirror.with_label_values(&["certified"]).set(int(status.certified));
         self.linked.set(i64::from(status.linked));
-        self.halted.store(status.halted.is_some() || status.clock.is_some(), Ordering::Relaxed);
+        self.halted.set(i64::from(status.halted.is_some()));
+        self.clock.store(status.clock.is_some(), Ordering::Relaxed);
     }
 
     /// The page.
@@ -87,7 +90,7 @@ impl Metrics {
 
     /// Healthy: linked, clocks agree, nothing halted.
     pub fn is_healthy(&self) -> bool {
-        self.linked.get() == 1 && !self.halted.load(Ordering::Relaxed)
+        self.linked.get() == 1 && self.halted.get() == 0 && !self.clock.load(Ordering::Relaxed)
     }
 }
 

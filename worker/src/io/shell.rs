@@ -56,18 +56,19 @@ impl Shell {
         let keys = Keys::load(&config.folder.join("keys"))?;
         let store = Store::open(&config.folder, &log)?;
         let mirror_keys = MirrorKeys { witness: keys.witness.clone(), validator: keys.validator.clone() };
-        let mut mirror = Mirror::new(&log, party.as_str(), mirror_keys, store.record(&log)?)
+        let record = store.record(&log)?;
+        let mut mirror = Mirror::new(&log, party.as_str(), mirror_keys, record.clone())
             .map_err(|error| RunError::Ledger(error.to_string()))?;
         let (leaves, certificate) = store.ledger()?;
         let damaged = |refusal: crate::refusal::Refusal| {
             let path = config.folder.join("mirror");
             format!(
-                "{} is damaged: {refusal}; copy that folder from another hospital of this network or from a backup, then start again",
+                "{} is damaged: {refusal}; move that folder away and start again: it is fetched anew and checked against `witness`",
                 path.display()
             )
         };
         mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(damaged(refusal)))?;
-        let size = mirror.size();
+        let holds = store.holds(record.as_ref());
         let seed = fresh_seed().map_err(|error| RunError::System(error.to_string()))?;
         let agent = Agent::new(Setup {
             party,
@@ -87,7 +88,7 @@ impl Shell {
         let (cut, cuts) = mpsc::channel(4);
         let shared = Arc::new(Shared {
             connection: watch::channel(None).0,
-            mirror_size: AtomicU64::new(size),
+            holds: watch::channel(holds).0,
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
@@ -240,7 +241,7 @@ impl Shell {
                 Action::StoreEntries { entries, note } => self.store.store_entries(&entries, &note)?,
                 Action::StoreRecord(record) => {
                     self.store.store_record(&record)?;
-                    self.shared.mirror_size.store(record.checkpoint().size, Ordering::Release);
+                    self.shared.holds.send_replace(self.store.holds(Some(&record)));
                 }
                 Action::StoreCertificate { note, policy } => self.store.store_certificate(&note, policy.as_ref())?,
                 Action::StoreEvidence(text) => self.store.store_evidence(self.clock.now_ms(), &text)?,

@@ -15,7 +15,8 @@
 //!
 //! | file | may be lost | may be rolled back | forged by | grows by |
 //! |---|---|---|---|---|
-//! | `witness` | only with the mirror | no: it would sign a fork | nobody (the log's signature) | nothing |
+//! | `witness` | no: new keys | no: it would sign a fork; seen by its own cosignature, and it halts | nobody (the log's signature) | nothing |
+//! | `mirror/` | yes: fetched again, checked against `witness` | yes | nobody (its root) | the ledger |
 //! | `seed` | yes: new keys, a new directory | yes | whoever can write the folder | 65 bytes a job, removed at its end |
 //! | `journal.json` | no: two sums of one round could be told apart | no | the same | 50 bytes a round, removed at its end |
 //! | `approvals/` | yes: asked again | yes | the same | one file a contract |
@@ -38,6 +39,7 @@ use leben_protocol::frame::ContractId;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::link::Holds;
 use crate::agent::{Standing, Status, StoredJob};
 use crate::audit::{self, AuditEntry};
 
@@ -129,6 +131,15 @@ impl Store {
         let Some(bytes) = read(&path, NOTE_BYTES_MAX)? else { return Ok(None) };
         let record = WitnessRecord::parse(&bytes, log);
         record.map(Some).map_err(|error| DiskError::Damaged { path, why: error.to_string() })
+    }
+
+    /// What the coordinator is told on a new link, given what the witness signed last.
+    pub fn holds(&self, record: Option<&WitnessRecord>) -> Holds {
+        let copied = self.ledger.store().head().map(|head| (head.size, &head.note));
+        let signed = record.map(|record| (record.checkpoint().size, record.note()));
+        let newest = copied.into_iter().chain(signed).max_by_key(|(size, _)| *size);
+        let seen = newest.map_or_else(Vec::new, |(_, note)| note.to_string().into_bytes());
+        Holds { mirror_size: self.ledger.next_index(), seen }
     }
 
     /// Durable: leaves under the log's checkpoint.

@@ -20,6 +20,7 @@
 //! | `checkpoint` | yes, published again | no: refused as older | key and a quorum | nothing |
 
 mod durable;
+mod evidence;
 mod export;
 mod mirror;
 mod reader;
@@ -67,7 +68,7 @@ pub enum StoreError {
     },
     /// What was published is newer than what this folder remembers.
     #[error(
-        "a checkpoint of {seen} entries was already published, and this folder knows only {head}: it was restored from an old backup; going on would fork the log, so fetch the missing entries from a mirror first"
+        "a checkpoint of {seen} entries was already published, and this folder knows only {head}: it was restored from an old backup, and going on would fork the log; take the newest copy instead, from a backup or from the hospital that has seen the most (its mirror/public and mirror/state are a copy of the log's published and its state folder), then start again"
     )]
     RolledBack {
         /// Size seen elsewhere.
@@ -115,7 +116,11 @@ pub struct Head {
 }
 
 impl Head {
-    fn of(note: Note, log: &VerifierKey) -> Result<Self, CheckpointError> {
+    /// Reads a checkpoint that the log signed.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: another log's, or not signed by it.
+    pub fn of(note: Note, log: &VerifierKey) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::of(&note)?;
         if checkpoint.origin != log.name() {
             return Err(CheckpointError::Format("it is of another log"));
@@ -281,14 +286,6 @@ impl LogStore {
     /// [`StoreError`]: exit.
     pub fn publish_policy(&mut self, policy: &Policy) -> Result<(), StoreError> {
         self.step(|store| durable_replace(&store.public.join("policy"), policy.to_string().as_bytes()))
-    }
-
-    /// Compares a checkpoint that a witness remembers with this folder. At start-up, before anything is signed.
-    ///
-    /// # Errors
-    /// [`StoreError::RolledBack`] when the witness has seen more, [`StoreError::Forked`] when it has seen something else.
-    pub fn verify_seen(&self, note: &Note) -> Result<(), StoreError> {
-        self.check_seen(&Head::of(note.clone(), &self.log)?)
     }
 
     fn check_seen(&self, seen: &Head) -> Result<(), StoreError> {

@@ -1,0 +1,67 @@
+//! When this hospital signs nothing more, until a person has looked.
+
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::note::Note;
+use leben_contracts::ledger::witness::WitnessError;
+
+use super::{Mirror, NotCosigned};
+use crate::refusal::{Reason, Refusal};
+
+impl Mirror {
+    /// The log signed it: if this copy knows that size with another root, it is a fork.
+    pub(super) fn check_root(&mut self, checkpoint: &Checkpoint, note: &Note) -> Result<(), Refusal> {
+        let known = self.roots.get(&checkpoint.size).is_none_or(|root| *root == checkpoint.root);
+        if known && self.validator.witness().handle_view(note.to_string().as_bytes()).is_ok() {
+            return Ok(());
+        }
+        let words = format!(
+            "the log has signed another tree of {} entries than the one that this hospital has seen: proof of a fork; this \
+             node signs nothing more until a person has looked. Both checkpoints are kept in `evidence/`",
+            checkpoint.size
+        );
+        Err(self.halt(words, note))
+    }
+
+    /// Whoever holds a cosignature of this hospital that this folder does not remember can be shown a second history by it.
+    pub(super) fn check_own(&mut self, checkpoint: &Checkpoint, note: &Note) -> Result<(), Refusal> {
+        let known = self.size().max(self.signed_size());
+        if checkpoint.size <= known || self.own.iter().all(|key| note.verify(key).is_err()) {
+            return Ok(());
+        }
+        let words = format!(
+            "this hospital's own cosignature stands under a checkpoint of {} entries, and this folder remembers only {known}: \
+             it was restored from an old backup, or its keys are used elsewhere. This node signs nothing more, lest it sign a \
+             second history. Put back the newest `witness` and `mirror/`, or give this hospital new keys; the checkpoint is kept \
+             in `evidence/`",
+            checkpoint.size
+        );
+        Err(self.halt(words, note))
+    }
+
+    fn halt(&mut self, words: String, note: &Note) -> Refusal {
+        let refusal = Refusal::new(Reason::Ledger, words);
+        if self.halted.is_none() {
+            let mine = self.validator.witness().record().map_or_else(String::new, |record| record.note().to_string());
+            self.evidence = Some(format!("{refusal}\n\n{note}\n{mine}"));
+            self.halted = Some(refusal.clone());
+        }
+        refusal
+    }
+
+    pub(super) fn refuse(&mut self, error: WitnessError) -> NotCosigned {
+        // What the log did not prove to be its own is thrown away; the entries are asked for again.
+        self.clear_buffer();
+        let refusal = match &error {
+            WitnessError::Clock { .. } => Refusal::new(Reason::Clock, error.to_string()),
+            _ => Refusal::new(Reason::Ledger, error.to_string()),
+        };
+        let evidence = match &error {
+            WitnessError::Fork { mine, theirs, .. } => Some(format!("{mine}\n{theirs}")),
+            _ => None,
+        };
+        if matches!(error, WitnessError::Fork { .. } | WitnessError::Illegal { .. }) {
+            self.halted = Some(refusal.clone());
+        }
+        self.not_cosigned(refusal, evidence)
+    }
+}
