@@ -59,6 +59,32 @@ macro_rules! hex32 {
 hex32!(Hash32, "A SHA-256 value: of a payload, of terms, of a schema, of a piece of code. 64 hex digits in JSON.");
 hex32!(X25519Key, "An x25519 public key (RFC 7748). 64 hex digits in JSON.");
 
+impl X25519Key {
+    /// Whether the key is a point of small order, in any encoding: whatever is sealed to it, everybody can read (RFC 7748, 6.1).
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        // x25519 does not look at the top bit.
+        let mut bytes = self.0;
+        if let Some(top) = bytes.last_mut() {
+            *top &= 0x7f;
+        }
+        let text = hex::encode(bytes);
+        SMALL_ORDER.contains(&text.as_str())
+    }
+}
+
+/// Every encoding below 2^255 of an x25519 point of order 1, 2, 4 or 8: u = 0, 1, the two of order 8, and p - 1, p, p + 1 for
+/// p = 2^255 - 19, as Bernstein's "Curve25519" pages list them.
+const SMALL_ORDER: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
 /// The id of a contract: the payload hash of the action that proposed it.
 pub type ContractId = Hash32;
 
@@ -83,6 +109,21 @@ impl Hash32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weak_sealing_keys_are_known_in_every_encoding() {
+        for text in SMALL_ORDER {
+            let mut key: X25519Key = text.parse().unwrap();
+            assert!(key.is_weak(), "{text}");
+            key.0[31] |= 0x80;
+            assert!(key.is_weak(), "{text} with the bit that x25519 ignores");
+            key.0[3] ^= 4;
+            assert!(!key.is_weak(), "{text}, changed");
+        }
+        let mut base = [0; 32];
+        base[0] = 9;
+        assert!(!X25519Key(base).is_weak(), "the base point");
+    }
 
     #[test]
     fn hex_is_strict() {

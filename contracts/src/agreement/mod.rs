@@ -28,6 +28,8 @@ pub mod error;
 mod execute_tests;
 pub mod hash;
 #[cfg(test)]
+mod keys_tests;
+#[cfg(test)]
 mod network_tests;
 pub mod party;
 pub mod purpose;
@@ -42,6 +44,7 @@ mod step;
 mod steps_agree;
 mod steps_end;
 mod steps_execute;
+mod steps_keys;
 mod steps_money;
 mod steps_network;
 mod steps_offers;

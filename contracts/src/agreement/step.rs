@@ -233,9 +233,10 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Who decides disputes.
+    /// Who decides disputes: the arbiters of the terms who have keys in force, or else the admins.
     pub(super) fn arbiters(&self, contract: &Contract) -> Vec<PartyId> {
-        let named: Vec<PartyId> = contract.terms.with_role(Role::Arbiter).cloned().collect();
+        let named = contract.terms.with_role(Role::Arbiter).filter(|a| self.state.keys(a.as_str()).is_some());
+        let named: Vec<PartyId> = named.cloned().collect();
         if named.is_empty() { self.state.admins() } else { named }
     }
 

@@ -128,13 +128,18 @@ impl Step<'_> {
         if body.datasets != own {
             return mismatch(format!("an owner takes all its data sets out of a contract: {own:?}"));
         }
-        let goes_on = contract.goes_on_without(&self.actor);
-        contract.revoked.insert(self.actor.clone(), self.index);
-        contract.suspension.owners.remove(&self.actor);
-        contract.abort_votes.remove(&self.actor);
-        contract.accepts.remove(&self.actor);
+        self.take_out(contract, &self.actor, "revoked")
+    }
+
+    /// An owner's data leaves a contract: the others go on where the terms allow it, or it ends as aborted with this code.
+    pub(super) fn take_out(&self, contract: &mut Contract, owner: &PartyId, code: &str) -> Money {
+        let goes_on = contract.goes_on_without(owner);
+        contract.revoked.insert(owner.clone(), self.index);
+        contract.suspension.owners.remove(owner);
+        contract.abort_votes.remove(owner);
+        contract.accepts.remove(owner);
         if !goes_on {
-            let code = Code::new("revoked").map_err(|e| Reason::Internal(e.to_string()))?;
+            let code = Code::new(code).map_err(|e| Reason::Internal(e.to_string()))?;
             return self.finish(contract, Phase::Aborted, Some(code), true);
         }
         match contract.phase {
@@ -142,7 +147,7 @@ impl Step<'_> {
             Phase::Suspended => go_on(contract),
             _ => {}
         }
-        Ok(self.close_reservations(contract, &self.actor))
+        Ok(self.close_reservations(contract, owner))
     }
 
     fn close_reservations(&self, contract: &mut Contract, owner: &PartyId) -> Vec<super::accounts::Transfer> {

@@ -1,8 +1,8 @@
-//! Who takes part: the first entry, enrolment, keys, the witness policy, freeze and handover.
+//! Who takes part: the first entry, enrolment, the witness policy, freeze and handover.
 
-use super::body::{Founder, Genesis, Handover, KeyRevoke, KeyRotate, PartyEnrol, PolicyChange, quorum};
+use super::body::{Founder, Genesis, Handover, PartyEnrol, PolicyChange, quorum};
 use super::error::{Reason, mismatch};
-use super::party::{KeyPeriod, OrgKind, Party, PartyId, PartyKeys, Role};
+use super::party::{KeyPeriod, OrgKind, Party, Role};
 use super::state::{Change, PolicyRecord};
 use super::step::Step;
 use std::collections::BTreeSet;
@@ -34,6 +34,9 @@ impl Step<'_> {
         keys.push(body.log_key.to_bytes());
         if keys.iter().collect::<BTreeSet<_>>().len() != keys.len() {
             return mismatch("a key appears twice in Genesis; each use has its own key");
+        }
+        if founders().any(|f| f.sealing.is_weak()) {
+            return mismatch("a sealing key in Genesis is weak (small order)");
         }
         // The coordinator also joins parts and offers the built-in algorithms.
         let roles = vec![Role::AlgorithmProvider, Role::ComputeProvider, Role::Integrator, Role::Coordinator];
@@ -82,7 +85,7 @@ impl Step<'_> {
         if self.state.invites.contains(&body.invite_hash) {
             return mismatch("this invite was used already; ask for a new one");
         }
-        self.check_keys(&body.party, &body.keys)?;
+        self.check_keys(&body.party, &body.keys, &body.sealing)?;
         let mut periods = earlier.map(|p| p.periods.clone()).unwrap_or_default();
         periods.push(KeyPeriod {
             from_index: self.index,
@@ -92,65 +95,6 @@ impl Step<'_> {
         });
         let party = Party { id: body.party.clone(), kind: body.kind, roles: body.roles.clone(), periods };
         Ok(vec![Change::Party(Box::new(party)), Change::Invite(body.invite_hash)])
-    }
-
-    /// Each use has its own key, and no key belongs, or ever belonged, to somebody else.
-    fn check_keys(&self, party: &PartyId, keys: &PartyKeys) -> Result<(), Reason> {
-        let new: Vec<_> = keys.each().collect();
-        for (i, (name, key)) in new.iter().enumerate() {
-            if new.iter().take(i).any(|(_, k)| k == key) || self.state.log_key == Some(*key) {
-                return mismatch(format!("the {name} key is used for something else as well; make a key for each use"));
-            }
-            let known = |p: &&Party| p.periods.iter().any(|t| t.keys.each().any(|(_, k)| k == *key));
-            if let Some(other) = self.state.parties.values().find(|p| p.id != *party && known(p)) {
-                return mismatch(format!("the {name} key belongs to {}", other.id));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn key_rotate(&self, body: &KeyRotate) -> Result<Vec<Change>, Reason> {
-        self.outside_contract()?;
-        if !self.new_key_signed && body.keys.party != self.keys_of(&self.actor)?.party {
-            return Err(Reason::Signers("a rotation is signed with the old party key and with the new one".into()));
-        }
-        self.only_signed_by(std::slice::from_ref(&self.actor))?;
-        self.check_keys(&self.actor, &body.keys)?;
-        let mut party = self.actor_party()?.clone();
-        self.end_period(&mut party);
-        let period =
-            KeyPeriod { from_index: self.index, until_index: None, keys: body.keys.clone(), sealing: body.sealing };
-        party.periods.push(period);
-        Ok(vec![Change::Party(Box::new(party))])
-    }
-
-    fn end_period(&self, party: &mut Party) {
-        if let Some(period) = party.periods.last_mut() {
-            period.until_index = Some(self.index);
-        }
-    }
-
-    pub(super) fn key_revoke(&self, body: &KeyRevoke) -> Result<Vec<Change>, Reason> {
-        self.outside_contract()?;
-        let own = body.party == self.actor;
-        let admins = self.state.admins();
-        if own {
-            self.only_signed_by(std::slice::from_ref(&self.actor))?;
-        } else {
-            self.only_signed_by(&admins)?;
-            if self.signed_of(&admins) < majority(admins.len()) {
-                return Err(Reason::Signers(format!(
-                    "a majority of the {} admins signs a revocation together",
-                    admins.len()
-                )));
-            }
-        }
-        if self.state.coordinator.as_ref() == Some(&body.party) {
-            return mismatch("the coordinator's keys are replaced by KeyRotate, or by Freeze and Handover");
-        }
-        let mut party = self.enrolled(&body.party)?.clone();
-        self.end_period(&mut party);
-        Ok(vec![Change::Party(Box::new(party))])
     }
 
     pub(super) fn policy_change(&self, body: &PolicyChange) -> Result<Vec<Change>, Reason> {
