@@ -20,13 +20,15 @@
 //! 3. [`mask`], [`sum`]: adding the pads at a hospital, taking them off the sum
 //! 4. `prg`, `pack`, [`merkle`]: pads from AES-256-CTR, b bits a lane, the root over the chunks
 //! 5. `kdf`, `shamir`, [`seal`]: HKDF, secret sharing, sealed boxes
-//! 6. [`secure_sum`]: the protocol's two pure halves; `PROTOCOL.md` has its messages, checks and limits
+//! 6. [`dp`]: differential privacy, from exact integer noise to the budget across jobs; `DP.md` has its claims
+//! 7. [`secure_sum`]: the protocol's two pure halves; `PROTOCOL.md` has its messages, checks and limits
 //!
 //! Nothing here reads a clock, a disk, a socket or the machine's randomness: seeds are arguments. The crate depends on
 //! nothing else of Leben, so it can be audited alone.
 
 pub mod clip;
 pub mod contribution;
+pub mod dp;
 mod kdf;
 pub mod layout;
 pub mod mask;
