@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use leben_contracts::agreement::terms::{OnDrop, Param, Stage, Terms};
 use leben_models::{Algorithm, AlgorithmSpec, registry};
+use leben_privacy::Suite;
 use leben_protocol::frame::ContractId;
 
 use crate::round::Rules;
@@ -70,18 +71,20 @@ pub enum PlanError {
     },
 }
 
-/// Limits an operator sets, not the contract.
+/// What an operator sets, not the contract.
 #[derive(Clone, Debug)]
-pub struct Patience {
+pub struct Operator {
     /// How long a hospital may be away before its seat counts as lost, milliseconds.
     pub away_ms_max: u64,
+    /// What pads are made from.
+    pub suite: Suite,
 }
 
 impl Plan {
     /// Reads the terms.
-    pub fn new(contract: ContractId, terms: &Terms, patience: &Patience) -> Result<Plan, PlanError> {
+    pub fn new(contract: ContractId, terms: &Terms, operator: &Operator) -> Result<Plan, PlanError> {
         let owners: BTreeSet<String> = terms.inputs.iter().map(|input| input.owner.to_string()).collect();
-        let stages = terms.stages.iter().map(|stage| plan_stage(terms, stage, patience)).collect::<Result<_, _>>()?;
+        let stages = terms.stages.iter().map(|stage| plan_stage(terms, stage, operator)).collect::<Result<_, _>>()?;
         Ok(Plan {
             contract,
             hospitals: owners.into_iter().collect(),
@@ -99,7 +102,7 @@ impl Plan {
     }
 }
 
-fn plan_stage(terms: &Terms, stage: &Stage, patience: &Patience) -> Result<StagePlan, PlanError> {
+fn plan_stage(terms: &Terms, stage: &Stage, operator: &Operator) -> Result<StagePlan, PlanError> {
     let dangling = || PlanError::Dangling { stage: stage.name.to_string(), missing: stage.algorithm.to_string() };
     let named = terms.algorithms.iter().find(|algorithm| algorithm.id == stage.algorithm).ok_or_else(dangling)?;
     let spec = AlgorithmSpec {
@@ -127,7 +130,8 @@ fn plan_stage(terms: &Terms, stage: &Stage, patience: &Patience) -> Result<Stage
             repeat_on_drop: stage.on_drop == OnDrop::Repeat,
             retries: stage.retries,
             silent_ms_max: stage.timeout_ms,
-            away_ms_max: patience.away_ms_max,
+            away_ms_max: operator.away_ms_max,
+            suite: operator.suite,
         },
     })
 }

@@ -15,7 +15,7 @@ use leben_contracts::ledger::key::PublicKey;
 use leben_protocol::frame::{ContractId, HospitalProgress, HospitalState, Progress};
 
 use crate::facts::Facts;
-use crate::plan::{Patience, Plan};
+use crate::plan::{Operator, Plan};
 use crate::record::{Receipt, Record};
 
 /// A step to append.
@@ -83,9 +83,9 @@ fn receipt_body(receipt: &Receipt) -> Result<Body, String> {
 }
 
 /// Steps that fall due by what the ledger says, the time, and who is linked.
-pub fn due(state: &State, now_ms: u64, linked: &BTreeSet<String>, patience: &Patience) -> Vec<Step> {
+pub fn due(state: &State, now_ms: u64, linked: &BTreeSet<String>, operator: &Operator) -> Vec<Step> {
     let mut steps: Vec<Step> = state.due_steps(now_ms).into_iter().filter_map(due_step).collect();
-    steps.extend(state.open_contracts().filter_map(|contract| accept_step(state, contract, patience)));
+    steps.extend(state.open_contracts().filter_map(|contract| accept_step(state, contract, operator)));
     steps.extend(policy_step(state, linked));
     steps
 }
@@ -99,13 +99,13 @@ fn due_step(due: Due) -> Option<Step> {
 }
 
 /// Terms that name the coordinator as integrator wait for its signature: given if this build can run every stage of them.
-fn accept_step(state: &State, contract: &Contract, patience: &Patience) -> Option<Step> {
+fn accept_step(state: &State, contract: &Contract, operator: &Operator) -> Option<Step> {
     let me = state.coordinator()?;
     let open = matches!(contract.phase, Phase::Proposed | Phase::PartlySigned);
     if !open || !contract.missing_accepts().contains(me) {
         return None;
     }
-    Plan::new(contract.id.0, &contract.terms, patience).ok()?;
+    Plan::new(contract.id.0, &contract.terms, operator).ok()?;
     let body = Body::Accept(body::Accept {
         terms_hash: contract.terms_hash,
         terms_version: contract.terms_version,

@@ -1,8 +1,10 @@
 //! The first type of the chain: what the local half of an algorithm hands over. It can only be clipped.
 
-use crate::layout::{Layout, LayoutError};
+use std::sync::Arc;
 
-/// The values of one segment.
+use crate::layout::{Encoding, Layout, LayoutError};
+
+/// The values of one segment, in memory.
 #[derive(Clone, PartialEq)]
 pub enum Values {
     /// For an `Exact` segment.
@@ -34,7 +36,76 @@ impl std::fmt::Debug for Values {
     }
 }
 
-/// One hospital's raw vector: one [`Values`] per segment of the layout, in order.
+/// Values that are read when they are needed: from a file, a memory map, a running model. Nobody above it ever holds more than a
+/// few thousand of them, so a contribution can be larger than memory.
+///
+/// Several threads read at once, each range more than once: when everything is looked over before anything is sent, and whenever
+/// a chunk is made. **The values must be the same each time**: a chunk that is sent again after a cut must have the bytes it had.
+pub trait Source<T>: Send + Sync {
+    /// Number of values.
+    fn count(&self) -> usize;
+
+    /// Fills `out` with the values from position `first` on; the range lies within [`Source::count`].
+    ///
+    /// # Errors
+    /// Whatever kept the values from being read. The message must hold no value.
+    fn read(&self, first: usize, out: &mut [T]) -> Result<(), SourceError>;
+}
+
+/// Why values could not be read, in words and without a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+impl<T: Copy + Send + Sync> Source<T> for Vec<T> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, first: usize, out: &mut [T]) -> Result<(), SourceError> {
+        let end = first.checked_add(out.len());
+        let range =
+            end.and_then(|end| self.get(first..end)).ok_or_else(|| SourceError("it is shorter than it was".into()))?;
+        out.copy_from_slice(range);
+        Ok(())
+    }
+}
+
+/// Where the values of one segment come from.
+#[derive(Clone)]
+pub enum Segment {
+    /// For an `Exact` segment.
+    F64(Arc<dyn Source<f64>>),
+    /// For a `Compact` segment.
+    F32(Arc<dyn Source<f32>>),
+}
+
+impl Segment {
+    fn count(&self) -> usize {
+        match self {
+            Segment::F64(source) => source.count(),
+            Segment::F32(source) => source.count(),
+        }
+    }
+}
+
+impl From<Values> for Segment {
+    fn from(values: Values) -> Self {
+        match values {
+            Values::F64(v) => Segment::F64(Arc::new(v)),
+            Values::F32(v) => Segment::F32(Arc::new(v)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if matches!(self, Segment::F64(_)) { "F64" } else { "F32" };
+        write!(f, "Segment::{kind}({} values)", self.count())
+    }
+}
+
+/// One hospital's raw vector: one [`Segment`] per segment of the layout, in order.
 ///
 /// It has no bytes: it cannot be encoded, only clipped.
 ///
@@ -58,13 +129,37 @@ impl std::fmt::Debug for Values {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Contribution {
-    pub(crate) segments: Vec<Values>,
+    pub(crate) segments: Vec<Segment>,
 }
 
 impl Contribution {
     /// One entry per segment of the layout, in order. Nothing is checked yet: [`Contribution::clip`] does.
     pub fn new(segments: Vec<Values>) -> Self {
+        Contribution { segments: segments.into_iter().map(Segment::from).collect() }
+    }
+
+    /// As [`Contribution::new`], from values that stay where they are until a chunk needs them.
+    pub fn from_sources(segments: Vec<Segment>) -> Self {
         Contribution { segments }
+    }
+
+    /// Checks shape and type of every segment against the layout.
+    pub(crate) fn check_shape(&self, layout: &Layout) -> Result<(), ContributionError> {
+        if self.segments.len() != layout.segments.len() {
+            let (got, want) = (self.segments.len(), layout.segments.len());
+            return Err(ContributionError::SegmentCount { got, want });
+        }
+        for (values, spec) in self.segments.iter().zip(&layout.segments) {
+            let segment = || spec.name.clone();
+            let exact = matches!(spec.encoding, Encoding::Exact { .. });
+            if exact != matches!(values, Segment::F64(_)) {
+                return Err(ContributionError::Type { segment: segment() });
+            }
+            if values.count() != spec.len {
+                return Err(ContributionError::Length { segment: segment(), got: values.count(), want: spec.len });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -99,6 +194,16 @@ pub enum ContributionError {
         /// Values of the layout.
         want: usize,
     },
+    /// The values could not be read.
+    #[error("segment '{segment}': its values cannot be read from position {position} on: {error}")]
+    Source {
+        /// Name of the segment.
+        segment: String,
+        /// First position of the range that was asked for.
+        position: usize,
+        /// What the source says.
+        error: SourceError,
+    },
     /// NaN or infinity.
     #[error(
         "segment '{segment}', position {position}: not a finite number; look for a division by zero or a missing value in the rows"
@@ -130,22 +235,4 @@ pub enum ContributionError {
         /// Number of chunks.
         count: usize,
     },
-}
-
-/// Checks shape and type of every segment against the layout.
-pub(crate) fn check_shape(segments: &[Values], layout: &Layout) -> Result<(), ContributionError> {
-    if segments.len() != layout.segments.len() {
-        return Err(ContributionError::SegmentCount { got: segments.len(), want: layout.segments.len() });
-    }
-    for (values, spec) in segments.iter().zip(&layout.segments) {
-        let segment = || spec.name.clone();
-        let exact = matches!(spec.encoding, crate::layout::Encoding::Exact { .. });
-        if exact != matches!(values, Values::F64(_)) {
-            return Err(ContributionError::Type { segment: segment() });
-        }
-        if values.len() != spec.len {
-            return Err(ContributionError::Length { segment: segment(), got: values.len(), want: spec.len });
-        }
-    }
-    Ok(())
 }

@@ -12,15 +12,21 @@
 //! Overflow is impossible by construction: `|sum| <= n * (bound * 2^f + 1/2) <= 2^62 + n/2 < 2^63` and
 //! `|sum| <= n * L < 2^(b-1)`.
 //!
-//! A chunk never straddles two segments. A `Compact` chunk holds a multiple of eight lanes (except the last of its
-//! segment), so it starts on a byte boundary and its pads start on an AES block.
+//! A chunk never straddles two segments. It holds a multiple of 64 lanes (except the last of its segment), so it starts on a
+//! byte boundary, and its pads and its rounding words on a 16-byte block.
 
 use serde::{Deserialize, Serialize};
 
 use crate::kdf::Digest;
+use crate::kernel::Width;
 
 /// Largest number of bytes in one chunk on the wire (256 KiB).
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// A chunk that is not the last of its segment holds a multiple of this many lanes.
+pub(crate) const CHUNK_LANES_MULTIPLE: usize = 64;
+/// Lanes that go through the chain at a time: with their values they stay in the first-level cache. A whole number of keystream
+/// batches (768 bytes) at every lane width, and of [`CHUNK_LANES_MULTIPLE`].
+pub(crate) const TILE_LANES: usize = 2304;
 /// Largest number of segments in a layout.
 pub const SEGMENTS_MAX: usize = 4096;
 /// Largest length of a segment's name, in bytes.
@@ -180,18 +186,33 @@ impl Ring {
         }
     }
 
-    /// Keystream bytes that one pad spends on one lane: the smallest of 2, 4 and 8 that covers the ring.
+    /// Keystream bytes that one pad spends on one lane: the fewest of 2, 3, 4 and 8 that cover the ring.
     pub(crate) fn pad_bytes(self) -> usize {
         match self {
             Ring::Wide { .. } => 8,
-            Ring::Narrow { bits, .. } if bits <= 16 => 2,
-            Ring::Narrow { .. } => 4,
+            Ring::Narrow { bits, .. } => Width::for_bits(bits).bytes(),
+        }
+    }
+
+    /// 2^f of a wide ring, 1 of a narrow one.
+    pub(crate) fn fraction_scale(self) -> f64 {
+        match self {
+            Ring::Wide { fraction_bits } => (1u64 << fraction_bits) as f64,
+            Ring::Narrow { .. } => 1.0,
+        }
+    }
+
+    /// L of a narrow ring, 0 of a wide one.
+    pub(crate) fn levels(self) -> i32 {
+        match self {
+            Ring::Wide { .. } => 0,
+            Ring::Narrow { levels, .. } => levels,
         }
     }
 
     fn lanes_per_chunk(self) -> usize {
         let lanes = CHUNK_BYTES_MAX * 8 / self.wire_bits() as usize;
-        lanes - lanes % 8
+        lanes - lanes % CHUNK_LANES_MULTIPLE
     }
 }
 
@@ -202,8 +223,9 @@ pub(crate) struct SegmentGeometry {
     pub len: usize,
     pub lanes_per_chunk: usize,
     pub first_chunk: usize,
-    pub chunks: usize,
-    /// First AES block of this segment's pads.
+    /// Bytes of all chunks of the segments before it.
+    pub offset: u64,
+    /// First 16-byte block of this segment's pads.
     pub pad_block: u64,
 }
 
@@ -218,6 +240,8 @@ pub struct ChunkGeometry {
     pub lanes: usize,
     /// Bytes on the wire, at most [`CHUNK_BYTES_MAX`].
     pub bytes: usize,
+    /// Bytes of all chunks before it: where it begins in a file that holds the chunks one after the other.
+    pub offset: u64,
     pub(crate) pad_block: u64,
 }
 
@@ -254,7 +278,7 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// Adds one segment; returns the first AES block after its pads.
+    /// Adds one segment; returns the first block after its pads.
     fn push(&mut self, spec: &SegmentSpec, pad_block: u64) -> Result<u64, LayoutError> {
         let ring = ring(spec, self.hospitals)?;
         if spec.len == 0 {
@@ -270,13 +294,14 @@ impl Geometry {
         let rest = spec.len % lanes_per_chunk;
         let bits = ring.wire_bits() as usize;
         let bytes = full * (lanes_per_chunk * bits / 8) + (rest * bits).div_ceil(8);
+        let offset = self.wire_bytes;
         self.wire_bytes = self.wire_bytes.saturating_add(bytes as u64);
         if self.wire_bytes > WIRE_BYTES_MAX {
             return Err(LayoutError::TooLarge);
         }
         let chunks = full + usize::from(rest > 0);
         let first_chunk = self.chunks;
-        self.segments.push(SegmentGeometry { ring, len: spec.len, lanes_per_chunk, first_chunk, chunks, pad_block });
+        self.segments.push(SegmentGeometry { ring, len: spec.len, lanes_per_chunk, first_chunk, offset, pad_block });
         self.chunks += chunks;
         Ok(pad_block + (len * ring.pad_bytes() as u64).div_ceil(16))
     }
@@ -312,7 +337,9 @@ impl Geometry {
         let lanes = s.lanes_per_chunk.min(s.len - lane);
         let pad_block = s.pad_block + (lane * s.ring.pad_bytes() / 16) as u64;
         let bytes = (lanes * s.ring.wire_bits() as usize).div_ceil(8);
-        Some(ChunkGeometry { segment, lane, lanes, bytes, pad_block })
+        // Every lane before it lies in whole chunks, which end on a byte.
+        let offset = s.offset + lane as u64 * u64::from(s.ring.wire_bits()) / 8;
+        Some(ChunkGeometry { segment, lane, lanes, bytes, offset, pad_block })
     }
 }
 

@@ -5,12 +5,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::contribution::ContributionError;
-use crate::layout::{ChunkGeometry, Ring};
+use crate::kernel::{Level, Width};
+use crate::layout::{ChunkGeometry, Ring, TILE_LANES};
 use crate::merkle;
 use crate::noise::Noised;
 use crate::pack::{pack_narrow, pack_wide};
-use crate::prg::{PadKey, add_narrow, add_wide};
-use crate::quantise::Lanes;
+use crate::prg::{PadKey, PadStreams, Suite};
 
 /// What a set of pads may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub struct Pads {
     pub(crate) purpose: Purpose,
     pub(crate) layout_digest: [u8; 32],
     pub(crate) hospitals: u16,
+    pub(crate) suite: Suite,
     pub(crate) keys: Vec<PadKey>,
 }
 
@@ -40,8 +41,9 @@ impl std::fmt::Debug for Pads {
     }
 }
 
-/// One hospital's masked vector. Chunk bytes are made when asked for, from the integers and the pads: the same bytes
-/// each time, in any order, with O(chunk) memory, so an upload can be resumed.
+/// One hospital's masked vector. Chunk bytes are made when asked for, from the values, the seeds and the pads: the same bytes
+/// each time, in any order, with O(chunk) memory, so an upload can be resumed. From source to bytes a chunk goes through in tiles
+/// that stay in the first-level cache.
 pub struct Masked {
     noised: Noised,
     pads: Pads,
@@ -87,17 +89,31 @@ impl Masked {
     /// The bytes of chunk `i`, at most 256 KiB.
     ///
     /// # Errors
-    /// [`ContributionError::NoSuchChunk`].
+    /// [`ContributionError::NoSuchChunk`]; what reading a source gives: [`ContributionError::Source`], and
+    /// [`ContributionError::NotFinite`] or [`ContributionError::OutOfBound`] where it changed after it was clipped.
     pub fn chunk(&self, i: usize) -> Result<Vec<u8>, ContributionError> {
+        let mut out = Vec::new();
+        self.chunk_into(i, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`Masked::chunk`], into a buffer that is used again; what was in it is gone, also after an error.
+    ///
+    /// # Errors
+    /// As [`Masked::chunk`].
+    pub fn chunk_into(&self, i: usize, out: &mut Vec<u8>) -> Result<(), ContributionError> {
         let no_such = || ContributionError::NoSuchChunk { chunk: i, count: self.chunk_count() };
         let chunk = self.noised.0.geometry.chunk(i).ok_or_else(no_such)?;
-        self.bytes(&chunk).ok_or_else(no_such)
+        let ring = self.noised.0.geometry.ring(chunk.segment).ok_or_else(no_such)?;
+        out.clear();
+        out.resize(chunk.bytes, 0);
+        self.fill(&chunk, ring, out)
     }
 
     /// Several chunks, made in parallel. The caller bounds the memory by the length of the range.
     ///
     /// # Errors
-    /// [`ContributionError::NoSuchChunk`].
+    /// As [`Masked::chunk`].
     pub fn chunks_par(&self, range: Range<usize>) -> Result<Vec<Vec<u8>>, ContributionError> {
         range.into_par_iter().map(|i| self.chunk(i)).collect()
     }
@@ -106,41 +122,53 @@ impl Masked {
     /// as it sends them uses [`merkle::ChunkRoot`] instead.
     ///
     /// # Errors
-    /// None in practice: every chunk below [`Masked::chunk_count`] exists.
+    /// As [`Masked::chunk`].
     pub fn root(&self) -> Result<[u8; 32], ContributionError> {
         let chunks = 0..self.chunk_count();
-        let leaf = |i| self.chunk(i).map(|bytes| merkle::leaf_hash(&bytes));
-        let leaves: Vec<_> = chunks.into_par_iter().map(leaf).collect::<Result<_, _>>()?;
+        let leaf = |buffer: &mut Vec<u8>, i| self.chunk_into(i, buffer).map(|()| merkle::leaf_hash(buffer));
+        let leaves: Vec<_> = chunks.into_par_iter().map_init(Vec::new, leaf).collect::<Result<_, _>>()?;
         Ok(merkle::root(&leaves))
     }
 
-    fn bytes(&self, chunk: &ChunkGeometry) -> Option<Vec<u8>> {
-        let quantised = &self.noised.0;
-        let ring = quantised.geometry.ring(chunk.segment)?;
-        let range = chunk.lane..chunk.lane + chunk.lanes;
-        let mut out = Vec::with_capacity(chunk.bytes);
-        match (quantised.lanes.get(chunk.segment)?, ring) {
-            (Lanes::Wide(lanes), Ring::Wide { .. }) => {
-                let mut lanes = lanes.get(range)?.to_vec();
-                add_wide(&self.pads.keys, chunk.pad_block, &mut lanes, false);
-                pack_wide(&lanes, &mut out);
+    fn fill(&self, chunk: &ChunkGeometry, ring: Ring, out: &mut [u8]) -> Result<(), ContributionError> {
+        let level = Level::detect();
+        let mut pads = PadStreams::new(self.pads.suite, &self.pads.keys, false);
+        let tile_bytes = TILE_LANES * ring.wire_bits() as usize / 8;
+        let mut left = chunk.lanes;
+        for (i, out) in out.chunks_mut(tile_bytes).enumerate() {
+            let first = chunk.lane + i * TILE_LANES;
+            let block = chunk.pad_block + (i * TILE_LANES * ring.pad_bytes() / 16) as u64;
+            let lanes = left.min(TILE_LANES);
+            left -= lanes;
+            match ring {
+                Ring::Wide { .. } => {
+                    let mut tile = [0u64; TILE_LANES];
+                    let Some(tile) = tile.get_mut(..lanes) else { continue };
+                    self.noised.wide(chunk.segment, first, tile)?;
+                    pads.add_wide(block, tile);
+                    pack_wide(tile, out);
+                }
+                Ring::Narrow { bits, .. } => {
+                    let mut tile = [0u32; TILE_LANES];
+                    let Some(tile) = tile.get_mut(..lanes) else { continue };
+                    self.noised.narrow(chunk.segment, first, tile)?;
+                    pads.add_narrow(block, Width::for_bits(bits), tile);
+                    pack_narrow(level, tile, bits, out);
+                }
             }
-            (Lanes::Narrow(lanes), Ring::Narrow { bits, .. }) => {
-                let mut lanes = lanes.get(range)?.to_vec();
-                add_narrow(&self.pads.keys, chunk.pad_block, ring.pad_bytes(), &mut lanes, false);
-                pack_narrow(&lanes, bits, &mut out);
-            }
-            _ => return None,
         }
-        Some(out)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prg::Stream;
+    use crate::kernel::Level;
     use crate::{Contribution, Encoding, Layout, Noise, SegmentSpec, Values};
+    use aes::Aes256;
+    use ctr::Ctr128BE;
+    use ctr::cipher::{KeyIvInit, StreamCipher};
     use zeroize::Zeroizing;
 
     const HOSPITALS: u16 = 20;
@@ -158,7 +186,7 @@ mod tests {
     fn pads(layout: &Layout, keys: &[u8]) -> Pads {
         let key = |byte: &u8| PadKey { key: Zeroizing::new([*byte; 32]), negative: byte.is_multiple_of(2) };
         let (layout_digest, keys) = (layout.digest(), keys.iter().map(key).collect());
-        Pads { purpose: Purpose::Mask, layout_digest, hospitals: HOSPITALS, keys }
+        Pads { purpose: Purpose::Mask, layout_digest, hospitals: HOSPITALS, suite: Suite::Aes256Ctr, keys }
     }
 
     fn masked(len: usize, x: f32, keys: &[u8]) -> Masked {
@@ -185,13 +213,20 @@ mod tests {
     fn a_masked_zero_vector_is_the_keystream() {
         let len = 100_003;
         let masked = masked(len, 0.0, &[1]);
-        let mut stream = vec![0u8; len * 8];
-        Stream::at(&[1; 32], 0).fill(&mut stream);
-        let mut narrow = vec![0u8; len * 4];
-        Stream::at(&[1; 32], (len as u64 * 8).div_ceil(16)).fill(&mut narrow);
-        let lanes: Vec<u32> = narrow.chunks(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect();
-        let per_chunk = CHUNK / 21 / 8 * 8;
-        lanes.chunks(per_chunk).for_each(|lanes| pack_narrow(lanes, 21, &mut stream));
+        let mut stream = vec![0u8; len * 8 + 8];
+        let key = [1u8; 32];
+        Ctr128BE::<Aes256>::new(&key.into(), &[0; 16].into()).apply_keystream(&mut stream);
+        let mut narrow = vec![0u8; stream.len() + len * 3];
+        Ctr128BE::<Aes256>::new(&key.into(), &[0; 16].into()).apply_keystream(&mut narrow);
+        let lanes = narrow[(len * 8).div_ceil(16) * 16..].chunks_exact(3).take(len);
+        let lanes: Vec<u32> = lanes.map(|w| u32::from_le_bytes([w[0], w[1], w[2], 0])).collect();
+        stream.truncate(len * 8);
+        let per_chunk = CHUNK / 21 / 64 * 64;
+        for lanes in lanes.chunks(per_chunk) {
+            let mut packed = vec![0; (lanes.len() * 21).div_ceil(8)];
+            pack_narrow(Level::available()[0], lanes, 21, &mut packed);
+            stream.extend(packed);
+        }
         assert_eq!(bytes(&masked), stream);
         assert_eq!(masked.wire_bytes(), stream.len() as u64);
     }
@@ -215,7 +250,7 @@ mod tests {
             assert!(chi_square(&words) < 390.0);
         }
         // The test has power: the same statistic on unmasked lanes is enormous.
-        let mut plain = Vec::new();
+        let mut plain = vec![0; 800_024];
         pack_wide(&vec![1u64 << 52; 100_003], &mut plain);
         assert!(chi_square(&plain) > 1e6);
     }
@@ -225,14 +260,15 @@ mod tests {
     fn subtracting_all_but_one_pad_leaves_a_uniform_vector() {
         let masked = masked(100_003, 1.0, &[1, 2, 3, 4, 5]);
         let known = pads(&layout(100_003), &[1, 2, 4, 5]);
+        let mut known = PadStreams::new(known.suite, &known.keys, true);
         let mut left = Vec::new();
         for i in 0..masked.chunk_count() {
             let chunk = masked.noised.0.geometry.chunk(i).unwrap();
             if chunk.segment == 0 {
                 let bytes = masked.chunk(i).unwrap();
                 let mut lanes: Vec<u64> = bytes.chunks(8).map(|w| u64::from_le_bytes(w.try_into().unwrap())).collect();
-                add_wide(&known.keys, chunk.pad_block, &mut lanes, true);
-                pack_wide(&lanes, &mut left);
+                known.add_wide(chunk.pad_block, &mut lanes);
+                left.extend(lanes.iter().flat_map(|lane| lane.to_le_bytes()));
             }
         }
         assert!(chi_square(&left) < 390.0, "{}", chi_square(&left));

@@ -4,6 +4,7 @@
 //! discrete Gaussian of PRIVACY's mode D (arXiv 2102.06387, 2112.05307) is another variant of the same enum, so a
 //! vector that a contract wants noised cannot skip this step: only [`Noised`] can be masked. It comes with issue 4.
 
+use crate::contribution::ContributionError;
 use crate::quantise::Quantised;
 
 /// The integer noise that a contract prescribes.
@@ -35,5 +36,23 @@ impl Quantised {
         match noise {
             Noise::None => Noised(self),
         }
+    }
+}
+
+impl Noised {
+    /// The integers of lanes `first ..` of an exact segment, with their noise. Asked for the same range it gives the same lanes.
+    ///
+    /// # Errors
+    /// What `Quantised::wide` refuses.
+    pub(crate) fn wide(&self, segment: usize, first: usize, lanes: &mut [u64]) -> Result<(), ContributionError> {
+        self.0.wide(segment, first, lanes)
+    }
+
+    /// As [`Noised::wide`] for a compact segment.
+    ///
+    /// # Errors
+    /// What `Quantised::narrow` refuses.
+    pub(crate) fn narrow(&self, segment: usize, first: usize, lanes: &mut [u32]) -> Result<(), ContributionError> {
+        self.0.narrow(segment, first, lanes)
     }
 }

@@ -1,17 +1,19 @@
-//! The coordinator's half of the vector: one running sum, whatever the number of hospitals, and what is left when the
-//! pads are taken off.
+//! The coordinator's half of the vector: one running sum, whatever the number of hospitals.
 //!
-//! A [`Sum`] is uniform noise until it is complete. It holds one lane vector (8 bytes a value in exact segments, 4 in
-//! compact ones) and a counter a chunk; nothing of a single hospital stays.
+//! A [`Sum`] is uniform noise until it is complete. It holds one lane vector (8 bytes a value in exact segments, 4 in compact
+//! ones), or nothing but a counter a chunk where the lanes live in a [`LaneStore`]; nothing of a single hospital stays.
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::contribution::{Contribution, ContributionError, Values};
-use crate::layout::{ChunkGeometry, Geometry, Layout, LayoutError, Ring};
+use crate::contribution::ContributionError;
+use crate::kernel::Level;
+use crate::layout::{ChunkGeometry, Geometry, Layout, LayoutError};
 use crate::mask::{Pads, Purpose};
-use crate::pack::{fold_narrow, fold_wide};
-use crate::prg::{add_narrow, add_wide};
-use crate::quantise::Lanes;
+use crate::pack::is_packed;
+use crate::store::{LaneStore, Lanes, Storage, StoreError, keep, load};
+use crate::unmask::{Unmasked, Unmasking};
 
 /// Why a chunk cannot be added or the sum cannot be read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -64,7 +66,10 @@ pub enum SumError {
     /// The result has no such segment.
     #[error("the sum has no segment called '{0}'")]
     NoSegment(String),
-    /// [`Unmasked::from_plain`] was handed something that is no contribution.
+    /// The lanes are kept outside and could not be read or written.
+    #[error("the running sum's storage failed, the sum is lost: {0}")]
+    Store(#[from] StoreError),
+    /// [`Unmasked::from_plain`](crate::Unmasked::from_plain) was handed something that is no contribution.
     #[error(transparent)]
     Contribution(#[from] ContributionError),
 }
@@ -73,7 +78,7 @@ pub enum SumError {
 pub struct Sum {
     layout: Layout,
     geometry: Geometry,
-    lanes: Vec<Lanes>,
+    storage: Storage,
     counts: Vec<u16>,
 }
 
@@ -84,22 +89,26 @@ impl std::fmt::Debug for Sum {
 }
 
 impl Sum {
-    /// An empty sum for at most `hospitals` hospitals (the opening's `hospitals_max`).
+    /// An empty sum for at most `hospitals` hospitals (the opening's `hospitals_max`), in memory.
     ///
     /// # Errors
     /// [`SumError::Layout`].
     pub fn new(layout: Layout, hospitals: u16) -> Result<Self, SumError> {
+        Self::with_storage(layout, hospitals, |chunks| Storage::Memory(vec![None; chunks]))
+    }
+
+    /// An empty sum whose lanes live in `store`: memory grows by two bytes a chunk and nothing else.
+    ///
+    /// # Errors
+    /// [`SumError::Layout`].
+    pub fn stored(layout: Layout, hospitals: u16, store: Arc<dyn LaneStore>) -> Result<Self, SumError> {
+        Self::with_storage(layout, hospitals, |_| Storage::Outside(store))
+    }
+
+    fn with_storage(layout: Layout, hospitals: u16, storage: impl FnOnce(usize) -> Storage) -> Result<Self, SumError> {
         let geometry = layout.geometry(hospitals)?;
-        let lanes = geometry
-            .segments
-            .iter()
-            .map(|s| match s.ring {
-                Ring::Wide { .. } => Lanes::Wide(vec![0; s.len]),
-                Ring::Narrow { .. } => Lanes::Narrow(vec![0; s.len]),
-            })
-            .collect();
-        let counts = vec![0; geometry.chunk_count()];
-        Ok(Sum { layout, geometry, lanes, counts })
+        let chunks = geometry.chunk_count();
+        Ok(Sum { layout, geometry, storage: storage(chunks), counts: vec![0; chunks] })
     }
 
     /// Number of chunks of one contribution.
@@ -115,15 +124,19 @@ impl Sum {
     /// Adds one hospital's chunk `i`. Who sent it, and that nobody sends one twice, is the caller's to know.
     ///
     /// # Errors
-    /// [`SumError::NoSuchChunk`], [`SumError::Malformed`], [`SumError::Count`]; nothing was added then.
+    /// [`SumError::NoSuchChunk`], [`SumError::Malformed`], [`SumError::Count`]; nothing was added then. [`SumError::Store`].
     pub fn add_chunk(&mut self, i: usize, bytes: &[u8]) -> Result<(), SumError> {
-        let count = self.counts.get(i).copied().unwrap_or(0);
-        if count >= self.geometry.hospitals() {
-            return Err(SumError::Count { chunk: i, count, hospitals: self.geometry.hospitals() });
-        }
-        self.fold(i, bytes, false)?;
-        self.set_count(i, count + 1);
-        Ok(())
+        self.fold(i, &[&[bytes]], false)
+    }
+
+    /// Adds the same run of chunks of several uploads: `uploads[h][k]` is chunk `first + k` of one hospital. Chunks go in parallel;
+    /// each chunk's lanes are gone over once per upload while they are in cache, and read and written once where they live outside.
+    ///
+    /// # Errors
+    /// As [`Sum::add_chunk`], for the first chunk that does not fit; nothing was added then. All runs are equally long:
+    /// [`SumError::NoSuchChunk`] names the first chunk that one of them lacks.
+    pub fn add_uploads<B: AsRef<[u8]> + Sync>(&mut self, first: usize, uploads: &[&[B]]) -> Result<(), SumError> {
+        self.fold(first, uploads, false)
     }
 
     /// Takes one hospital's chunk `i` out again (same bytes), for an upload that stopped half way.
@@ -131,46 +144,74 @@ impl Sum {
     /// # Errors
     /// As [`Sum::add_chunk`].
     pub fn remove_chunk(&mut self, i: usize, bytes: &[u8]) -> Result<(), SumError> {
-        let count = self.counts.get(i).copied().unwrap_or(0);
-        if count == 0 && i < self.counts.len() {
-            return Err(SumError::Count { chunk: i, count, hospitals: self.geometry.hospitals() });
+        self.fold(i, &[&[bytes]], true)
+    }
+
+    fn fold<B: AsRef<[u8]> + Sync>(&mut self, first: usize, uploads: &[&[B]], remove: bool) -> Result<(), SumError> {
+        let run = uploads.iter().map(|chunks| chunks.len()).max().unwrap_or(0);
+        let count = self.counts.len();
+        let end = first.checked_add(run).filter(|end| *end <= count);
+        let end = end.ok_or(SumError::NoSuchChunk { chunk: first.max(count), count })?;
+        for i in first..end {
+            self.check(i, uploads.iter().map(|chunks| chunks.get(i - first).map(AsRef::as_ref)), remove)?;
         }
-        self.fold(i, bytes, true)?;
-        self.set_count(i, count.saturating_sub(1));
+        let (level, geometry) = (Level::detect(), &self.geometry);
+        let fold_all = |i: usize, lanes: &mut Lanes| {
+            let chunks = uploads.iter().filter_map(|chunks| chunks.get(i - first));
+            chunks.for_each(|bytes| lanes.fold(level, bytes.as_ref(), remove));
+        };
+        let counts = self.counts.get(first..end).unwrap_or_default();
+        match &mut self.storage {
+            Storage::Memory(blocks) => {
+                let blocks = blocks.get_mut(first..end).unwrap_or_default();
+                blocks.par_iter_mut().enumerate().for_each(|(k, block)| {
+                    let zero = || Lanes::zero(geometry, first + k);
+                    fold_all(first + k, block.get_or_insert_with(zero));
+                });
+            }
+            Storage::Outside(store) => counts.par_iter().enumerate().try_for_each(|(k, count)| {
+                let Some(chunk) = geometry.chunk(first + k) else { return Ok(()) };
+                let mut lanes = load(&**store, geometry, first + k, *count > 0)?;
+                fold_all(first + k, &mut lanes);
+                keep(&**store, &chunk, &lanes)
+            })?,
+        }
+        let by = u16::try_from(uploads.len()).unwrap_or(u16::MAX);
+        for count in self.counts.get_mut(first..end).unwrap_or_default() {
+            *count = if remove { count.saturating_sub(by) } else { count.saturating_add(by) };
+        }
         Ok(())
     }
 
-    fn set_count(&mut self, i: usize, count: u16) {
-        if let Some(place) = self.counts.get_mut(i) {
-            *place = count;
-        }
-    }
-
-    fn fold(&mut self, i: usize, bytes: &[u8], remove: bool) -> Result<(), SumError> {
+    /// Whether these chunks can all be folded into chunk `i`.
+    fn check<'a>(
+        &self,
+        i: usize,
+        uploads: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+        remove: bool,
+    ) -> Result<(), SumError> {
         let no_such = SumError::NoSuchChunk { chunk: i, count: self.counts.len() };
         let Some(chunk) = self.geometry.chunk(i) else { return Err(no_such) };
-        let range = chunk.lane..chunk.lane + chunk.lanes;
-        let whole = match (self.lanes.get_mut(chunk.segment), self.geometry.ring(chunk.segment)) {
-            (Some(Lanes::Wide(lanes)), Some(Ring::Wide { .. })) => match (lanes.get_mut(range), remove) {
-                (None, _) => return Err(no_such),
-                (Some(lanes), false) => fold_wide(bytes, lanes, |a, v| *a = a.wrapping_add(v)),
-                (Some(lanes), true) => fold_wide(bytes, lanes, |a, v| *a = a.wrapping_sub(v)),
-            },
-            (Some(Lanes::Narrow(lanes)), Some(Ring::Narrow { bits, .. })) => match (lanes.get_mut(range), remove) {
-                (None, _) => return Err(no_such),
-                (Some(lanes), false) => fold_narrow(bytes, bits, lanes, |a, v| *a = a.wrapping_add(v)),
-                (Some(lanes), true) => fold_narrow(bytes, bits, lanes, |a, v| *a = a.wrapping_sub(v)),
-            },
-            _ => return Err(no_such),
-        };
-        if whole { Ok(()) } else { Err(SumError::Malformed { chunk: i, got: bytes.len(), want: chunk.bytes }) }
+        let Some(ring) = self.geometry.ring(chunk.segment) else { return Err(no_such) };
+        let (count, hospitals) = (self.counts.get(i).copied().unwrap_or(0), self.geometry.hospitals());
+        let room = usize::from(if remove { count } else { hospitals.saturating_sub(count) });
+        if uploads.len() > room {
+            return Err(SumError::Count { chunk: i, count, hospitals });
+        }
+        for bytes in uploads {
+            let bytes = bytes.ok_or(no_such.clone())?;
+            if !is_packed(bytes, ring.wire_bits(), chunk.lanes) {
+                return Err(SumError::Malformed { chunk: i, got: bytes.len(), want: chunk.bytes });
+            }
+        }
+        Ok(())
     }
 
-    /// Takes the pads off and reads the sum: bit for bit the integer sum of the survivors' quantised vectors.
+    /// Takes the pads off, chunk by chunk when asked: O(chunk) memory.
     ///
     /// # Errors
     /// [`SumError::WrongPads`], [`SumError::Incomplete`] where a chunk is not the sum of exactly the survivors.
-    pub fn unmask(self, pads: Pads) -> Result<Unmasked, SumError> {
+    pub fn unmasking(self, pads: Pads) -> Result<Unmasking, SumError> {
         let Purpose::Unmask { survivors } = pads.purpose else { return Err(SumError::WrongPads) };
         if pads.layout_digest != self.layout.digest() || pads.hospitals != self.geometry.hospitals() {
             return Err(SumError::WrongPads);
@@ -178,85 +219,15 @@ impl Sum {
         if let Some((chunk, got)) = self.counts.iter().enumerate().find(|(_, got)| **got != survivors) {
             return Err(SumError::Incomplete { chunk, got: *got, want: survivors });
         }
-        let mut segments = Vec::with_capacity(self.lanes.len());
-        for (lanes, geometry) in self.lanes.into_iter().zip(&self.geometry.segments) {
-            let pad_bytes = geometry.ring.pad_bytes();
-            let per_chunk = geometry.lanes_per_chunk;
-            let block = |i: usize| geometry.pad_block + (i * per_chunk * pad_bytes / 16) as u64;
-            let mut values = vec![0f64; geometry.len];
-            match (lanes, geometry.ring) {
-                (Lanes::Wide(mut lanes), Ring::Wide { fraction_bits }) => {
-                    let unit = 1.0 / (1u64 << fraction_bits) as f64;
-                    let chunks = lanes.par_chunks_mut(per_chunk).zip(values.par_chunks_mut(per_chunk)).enumerate();
-                    chunks.for_each(|(i, (lanes, values))| {
-                        add_wide(&pads.keys, block(i), lanes, true);
-                        let signed = lanes.iter().map(|a| a.cast_signed() as f64 * unit);
-                        values.iter_mut().zip(signed).for_each(|(v, x)| *v = x);
-                    });
-                }
-                (Lanes::Narrow(mut lanes), Ring::Narrow { bits, levels, clip }) => {
-                    let chunks = lanes.par_chunks_mut(per_chunk).zip(values.par_chunks_mut(per_chunk)).enumerate();
-                    chunks.for_each(|(i, (lanes, values))| {
-                        add_narrow(&pads.keys, block(i), pad_bytes, lanes, true);
-                        let signed = lanes.iter().map(|a| (a << (32 - bits)).cast_signed() >> (32 - bits));
-                        let reals = signed.map(|s| f64::from(s) * f64::from(clip) / f64::from(levels));
-                        values.iter_mut().zip(reals).for_each(|(v, x)| *v = x);
-                    });
-                }
-                _ => return Err(SumError::WrongPads),
-            }
-            segments.push(values);
-        }
-        Ok(Unmasked { layout: self.layout, segments, contributions: survivors })
+        Ok(Unmasking::new(self.layout, self.geometry, self.storage, pads, survivors))
     }
-}
 
-/// The sum over the survivors, in reals. The first thing of a round that anyone may read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unmasked {
-    layout: Layout,
-    segments: Vec<Vec<f64>>,
-    contributions: u16,
-}
-
-impl Unmasked {
-    /// Plain f64 sum of contributions that are all in one place: pooled fits, `simulate`, tests. Clipped as in the
-    /// chain, neither quantised nor masked.
+    /// Takes the pads off and reads the sum: bit for bit the integer sum of the survivors' quantised vectors. All of it in memory,
+    /// 8 bytes a value; [`Sum::unmasking`] gives it chunk by chunk.
     ///
     /// # Errors
-    /// [`SumError::Contribution`] as [`Contribution::clip`] gives it; [`SumError::Layout`].
-    pub fn from_plain(layout: &Layout, contributions: Vec<Contribution>) -> Result<Self, SumError> {
-        layout.validate(1)?;
-        let mut segments: Vec<Vec<f64>> = layout.segments.iter().map(|s| vec![0.0; s.len]).collect();
-        let count = u16::try_from(contributions.len()).map_err(|_| LayoutError::TooLarge)?;
-        for contribution in contributions {
-            let clipped = contribution.clip(layout)?;
-            for (sum, values) in segments.iter_mut().zip(&clipped.segments) {
-                match values {
-                    Values::F64(v) => sum.iter_mut().zip(v).for_each(|(s, x)| *s += x),
-                    Values::F32(v) => sum.iter_mut().zip(v).for_each(|(s, x)| *s += f64::from(*x)),
-                }
-            }
-        }
-        Ok(Unmasked { layout: layout.clone(), segments, contributions: count })
-    }
-
-    /// The summed values of one segment, f64 for both encodings.
-    ///
-    /// # Errors
-    /// [`SumError::NoSegment`].
-    pub fn segment(&self, name: &str) -> Result<&[f64], SumError> {
-        let at = self.layout.position(name).and_then(|i| self.segments.get(i));
-        at.map(Vec::as_slice).ok_or_else(|| SumError::NoSegment(name.to_owned()))
-    }
-
-    /// How many hospitals are in the sum.
-    pub fn contributions(&self) -> u16 {
-        self.contributions
-    }
-
-    /// The layout of the sum.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    /// As [`Sum::unmasking`]; [`SumError::Store`].
+    pub fn unmask(self, pads: Pads) -> Result<Unmasked, SumError> {
+        self.unmasking(pads)?.collect()
     }
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Job, directory, inputs, layout};
-use leben_privacy::{Opening, RoundId};
+use leben_privacy::{Opening, RoundId, Suite};
 
 const N: u16 = 4;
 
@@ -16,7 +16,7 @@ fn every_input_of_the_transcript_counts() {
     let job = Job::new(N);
     let opening = job.opening(&layout(10, 16));
     let base = opening.transcript(&job.directory);
-    let changed: [&dyn Fn(&mut Opening); 13] = [
+    let changed: [&dyn Fn(&mut Opening); 14] = [
         &|o| o.job[31] ^= 1,
         &|o| o.epoch ^= 1,
         &|o| o.slot ^= 1,
@@ -26,6 +26,7 @@ fn every_input_of_the_transcript_counts() {
         &|o| o.model_digest[7] ^= 0x80,
         &|o| o.layout_digest[0] ^= 1,
         &|o| o.hospitals_max ^= 1,
+        &|o| o.suite = Suite::ChaCha20,
         &|o| o.checkpoint[0] ^= 1,
         &|o| o.cohort.truncate(3),
         &|o| o.cohort[0].mask_public[0] ^= 1,

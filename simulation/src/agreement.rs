@@ -13,12 +13,12 @@ use leben_contracts::ledger::entry::{Entry, Envelope};
 use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::merkle::{Tree, leaf_hash};
 use leben_coordinator::facts::Facts;
-use leben_coordinator::plan::{Patience, Plan};
+use leben_coordinator::plan::{Operator, Plan};
 use leben_coordinator::record::{self, Record};
 use leben_coordinator::schedule;
 use leben_models::{AlgorithmSpec, registry};
-use leben_privacy::seal;
 use leben_privacy::secure_sum::{JobKeys, Journal, Participant};
+use leben_privacy::{Suite, seal};
 use leben_protocol::frame::ContractId;
 use leben_worker::consent::{self, Admitted, Approval, Desk};
 use leben_worker::declared::Dataset;
@@ -233,8 +233,8 @@ impl Agreement {
 
     /// What the coordinator makes of the terms.
     pub fn plan(&self) -> Plan {
-        let patience = Patience { away_ms_max: self.deal.away_ms_max };
-        Plan::new(self.contract, &self.terms, &patience).unwrap()
+        let operator = Operator { away_ms_max: self.deal.away_ms_max, suite: Suite::default() };
+        Plan::new(self.contract, &self.terms, &operator).unwrap()
     }
 
     /// What the ledger says.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use common::deal;
 use leben_contracts::agreement::terms::OnDrop;
 use leben_models::{Algorithm, AlgorithmSpec, State, registry};
-use leben_privacy::Layout;
 use leben_privacy::secure_sum::{
     Agree, Agreement as Signatures, Close, Collector, Journal, Opening, RoundId, SealedShare, SlotKey, Upload,
 };
+use leben_privacy::{Layout, Suite};
 use leben_protocol::frame::{JobOrder, JobReport};
 use leben_simulation::Agreement;
 use leben_simulation::agreement::hospital;
@@ -87,6 +87,7 @@ impl Cheat {
             cohort,
             layout_digest: self.layout().digest(),
             hospitals_max: 4,
+            suite: Suite::default(),
             checkpoint: self.agreement.root,
         }
     }

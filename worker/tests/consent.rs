@@ -197,6 +197,7 @@ fn an_opening_keeps_to_the_plan_or_is_refused() {
         cohort: [1, 2, 3].map(|index| slot_key(index, 1)).to_vec(),
         layout_digest: [4; 32],
         hospitals_max: 3,
+        suite: leben_privacy::Suite::default(),
         checkpoint: [5; 32],
     };
     assert_eq!(plan.allows(&good), Ok(()));

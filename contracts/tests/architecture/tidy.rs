@@ -6,6 +6,10 @@ use crate::{assert_none, packages};
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// The crate with the one folder that may hold `unsafe`, and that folder.
+const KERNEL_CRATE: &str = "leben-privacy";
+const KERNEL: &str = "privacy/src/kernel/";
+
 /// Files that may be longer, each with the reason. None so far.
 const LONG_FILES: [(&str, &str); 0] = [];
 
@@ -133,8 +137,9 @@ fn crates_take_their_lints_and_their_versions_from_the_workspace() {
     for package in packages() {
         let manifest = package["manifest_path"].as_str().unwrap();
         let text = std::fs::read_to_string(manifest).unwrap();
-        if !text.contains("[lints]\nworkspace = true") {
-            complaints.push(format!("{manifest}: [lints] workspace = true is missing"));
+        let lints = if package["name"] == KERNEL_CRATE { kernel_lints() } else { "[lints]\nworkspace = true".into() };
+        if !text.contains(&lints) {
+            complaints.push(format!("{manifest}: these lints are missing:\n{lints}"));
         }
         for dependency in package["dependencies"].as_array().unwrap() {
             if dependency["req"] == "*" && dependency["path"].is_null() {
@@ -143,4 +148,36 @@ fn crates_take_their_lints_and_their_versions_from_the_workspace() {
         }
     }
     assert_none(&complaints, "Every crate of ours is held to the same lints, every library to a version.");
+}
+
+/// The workspace's lints, with `unsafe_code` denied where it is forbidden elsewhere, so that one folder can allow it for itself.
+fn kernel_lints() -> String {
+    let root = source::read("Cargo.toml");
+    let table = |name: &str| {
+        let start = root.find(&format!("[workspace.lints.{name}]\n")).unwrap();
+        let lines = root[start..].lines().skip(1).take_while(|line| !line.is_empty());
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let rust =
+        table("rust").replace("unsafe_code = \"forbid\"", "unsafe_code = \"deny\"\nunsafe_op_in_unsafe_fn = \"deny\"");
+    let strict = "undocumented_unsafe_blocks = \"deny\"\nmultiple_unsafe_ops_per_block = \"deny\"";
+    format!("[lints.rust]\n{rust}\n[lints.clippy]\n{strict}\n{}", table("clippy"))
+}
+
+#[test]
+fn unsafe_stays_in_the_kernel() {
+    assert!(source::read("Cargo.toml").contains("unsafe_code = \"forbid\""));
+    let mut complaints = Vec::new();
+    let mut inside = 0;
+    for file in source::rust_files() {
+        let found = find_word(&file.code, "unsafe");
+        let allows = find_word(&file.code, "unsafe_code");
+        if file.path.starts_with(KERNEL) {
+            inside += found.len();
+            continue;
+        }
+        complaints.extend(found.iter().chain(&allows).map(|at| format!("{}:{}", file.path, file.line(*at))));
+    }
+    assert!(inside > 0, "{KERNEL} holds no unsafe code any more: take the exception out");
+    assert_none(&complaints, "Only the vector kernel may, and it has its own page about why that is sound.");
 }

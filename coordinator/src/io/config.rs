@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use leben_privacy::Suite;
 use serde::{Deserialize, Serialize};
 
 /// The annotated default, as `leben-coordinator init` writes it.
@@ -25,6 +26,9 @@ listen = "127.0.0.1:7443"
 
 # How long a hospital may be away before its seat in a round counts as lost. 500 to 3600000.
 away_ms_max = 30000
+
+# What hospitals make their masks from: "aes-256-ctr", or "chacha20" where their processors have no AES instructions.
+mask_suite = "aes-256-ctr"
 
 # Most entries in one batch of the ledger (1 to 256).
 batch_entries_max = 256
@@ -50,6 +54,9 @@ pub struct Config {
     /// Milliseconds until an absent hospital counts as lost.
     #[serde(default = "default_away_ms_max")]
     pub away_ms_max: u64,
+    /// What hospitals make their masks from: `aes-256-ctr`, or `chacha20` where processors have no AES instructions.
+    #[serde(default)]
+    pub mask_suite: Suite,
     /// Most entries in a batch.
     #[serde(default = "default_batch_entries_max")]
     pub batch_entries_max: usize,
@@ -108,6 +115,7 @@ impl Config {
             public_address: None,
             http: None,
             away_ms_max: default_away_ms_max(),
+            mask_suite: Suite::default(),
             batch_entries_max: default_batch_entries_max(),
         }
     }

@@ -21,7 +21,7 @@ use super::spool::{Spool, UploadId};
 use super::store::Store;
 use super::traffic::Traffic;
 use crate::job::{Action, Job};
-use crate::plan::{Patience, Plan};
+use crate::plan::{Operator, Plan};
 use crate::schedule;
 
 /// What the jobs share with the streams.
@@ -40,7 +40,7 @@ pub struct Shared {
 pub struct Jobs {
     ledger: Ledger,
     shared: Shared,
-    patience: Patience,
+    operator: Operator,
     jobs: BTreeMap<ContractId, Job>,
     watchers: HashMap<ContractId, watch::Sender<Progress>>,
     links: BTreeMap<String, Orders>,
@@ -50,11 +50,11 @@ pub struct Jobs {
 
 impl Jobs {
     /// No job yet; [`Jobs::run`] finds them on the ledger.
-    pub fn new(ledger: Ledger, shared: Shared, patience: Patience, events: mpsc::Sender<Event>) -> Jobs {
+    pub fn new(ledger: Ledger, shared: Shared, operator: Operator, events: mpsc::Sender<Event>) -> Jobs {
         Jobs {
             ledger,
             shared,
-            patience,
+            operator,
             jobs: BTreeMap::new(),
             watchers: HashMap::new(),
             links: BTreeMap::new(),
@@ -130,7 +130,7 @@ impl Jobs {
         contract: ContractId,
         terms: &leben_contracts::agreement::terms::Terms,
     ) -> Result<(), Fatal> {
-        let plan = match Plan::new(contract, terms, &self.patience) {
+        let plan = match Plan::new(contract, terms, &self.operator) {
             Ok(plan) => plan,
             Err(error) => {
                 tracing::error!(contract = %hex::encode(contract), %error, "this contract cannot be run here");
@@ -153,8 +153,8 @@ impl Jobs {
     fn handle_due(&mut self, now: u64) -> Result<(), Fatal> {
         let linked: BTreeSet<String> = self.links.keys().cloned().collect();
         let ledger = self.ledger.clone();
-        let patience = &self.patience;
-        let due = ledger.with_final(|state, _| schedule::due(state, now, &linked, patience));
+        let operator = &self.operator;
+        let due = ledger.with_final(|state, _| schedule::due(state, now, &linked, operator));
         for step in due {
             if self.asked.insert(step.key.clone()) {
                 self.append(step.contract, step.key, step.body);

@@ -36,7 +36,7 @@ use leben_contracts::ledger::store::LogStore;
 use leben_protocol::quic::{Listener, Tap};
 use tokio::sync::{mpsc, watch};
 
-use crate::plan::Patience;
+use crate::plan::Operator;
 use config::Config;
 use fatal::Fatal;
 use jobs::Jobs;
@@ -128,11 +128,11 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     tasks.spawn(index::keep(store.path("state/index"), ledger.clone()));
     let (events, waiting) = mpsc::channel(EVENTS_MAX);
     let spool = Arc::new(Spool::open(&store.path("spool"))?);
-    let patience = Patience { away_ms_max: config.away_ms_max };
+    let operator = Operator { away_ms_max: config.away_ms_max, suite: config.mask_suite };
     let traffic = Arc::new(Traffic::default());
     let shared =
         jobs::Shared { spool: spool.clone(), store: store.clone(), metrics: metrics.clone(), traffic: traffic.clone() };
-    let jobs = Jobs::new(ledger.clone(), shared, patience, events.clone());
+    let jobs = Jobs::new(ledger.clone(), shared, operator, events.clone());
     tasks.spawn(jobs.run(waiting));
     let (stop, stopped) = watch::channel(false);
     let http = match config.http {

@@ -91,6 +91,7 @@ impl Collect {
             cohort: ready.cohort,
             layout_digest: opened.layout.digest(),
             hospitals_max: opened.hospitals_max,
+            suite: rules.suite,
             checkpoint: opened.checkpoint,
         };
         let layout = opened.layout.as_ref().clone();

@@ -18,8 +18,8 @@ pub mod unmask;
 
 use std::collections::VecDeque;
 
-use leben_privacy::Unmasked;
 use leben_privacy::secure_sum::{Agree, Reveal, SealedShare, SlotKey};
+use leben_privacy::{Suite, Unmasked};
 use leben_protocol::frame::{JobOrder, UploadTrailer};
 use leben_protocol::reject::{Reject, RejectCode};
 
@@ -96,6 +96,8 @@ pub struct Rules {
     pub silent_ms_max: u64,
     /// How long a hospital may be away before its seat counts as lost, milliseconds.
     pub away_ms_max: u64,
+    /// What pads are made from.
+    pub suite: Suite,
 }
 
 #[derive(Debug)]

@@ -211,6 +211,6 @@ fn unmasking(recovered: &Recovered, opening: &Opening, transcript: &[u8; 32]) ->
         }
     }
     let survivors = u16::try_from(recovered.own.len()).map_err(|_| Reject::Phase("too many survivors"))?;
-    let (layout_digest, hospitals) = (opening.layout_digest, opening.hospitals_max);
-    Ok(Pads { purpose: Purpose::Unmask { survivors }, layout_digest, hospitals, keys })
+    let (layout_digest, hospitals, suite) = (opening.layout_digest, opening.hospitals_max, opening.suite);
+    Ok(Pads { purpose: Purpose::Unmask { survivors }, layout_digest, hospitals, suite, keys })
 }

@@ -320,6 +320,6 @@ fn pads(secrets: &SlotSecrets, me: u16, opening: &Opening, transcript: &[u8; 32]
     for other in opening.cohort.iter().filter(|key| key.hospital_index != me) {
         keys.push(pair_pad(&secrets.mask, me, other, transcript)?);
     }
-    let (layout_digest, hospitals) = (opening.layout_digest, opening.hospitals_max);
-    Ok(Pads { purpose: Purpose::Mask, layout_digest, hospitals, keys })
+    let (layout_digest, hospitals, suite) = (opening.layout_digest, opening.hospitals_max, opening.suite);
+    Ok(Pads { purpose: Purpose::Mask, layout_digest, hospitals, suite, keys })
 }

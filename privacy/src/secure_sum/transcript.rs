@@ -13,7 +13,7 @@ use super::keys::{Directory, MEMBERS_MAX, SlotKey, mask_secret, sorted};
 use super::messages::Close;
 use crate::kdf::{self, Digest};
 use crate::layout::Layout;
-use crate::prg::PadKey;
+use crate::prg::{PadKey, Suite};
 use crate::seal;
 
 /// One round of a job. A repeated round keeps its id and takes a new slot.
@@ -46,6 +46,8 @@ pub struct Opening {
     pub layout_digest: [u8; 32],
     /// Number of hospitals that the ring is sized for, at least the cohort.
     pub hospitals_max: u16,
+    /// What pads are made from. A hospital takes either suite: both are whole, and T keeps two views apart.
+    pub suite: Suite,
     /// Root hash of a ledger checkpoint that the hospital checks against its own copy.
     pub checkpoint: [u8; 32],
 }
@@ -64,6 +66,7 @@ impl Opening {
             .field(&self.model_digest)
             .field(&self.layout_digest)
             .u64(u64::from(self.hospitals_max))
+            .u64(self.suite.number())
             .field(&self.checkpoint)
             .u64(self.cohort.len() as u64);
         let add = |digest: Digest, key: &SlotKey| {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use leben_privacy::secure_sum::{SealedShare, SlotKey, Upload, threshold};
 use leben_privacy::{
     Collector, Contribution, Directory, Encoding, JobKeys, Journal, Layout, Member, Noise, Opening, Participant,
-    Reject, RoundId, SegmentSpec, Sum, Unmasked, Values,
+    Reject, RoundId, SegmentSpec, Suite, Sum, Unmasked, Values,
 };
 
 /// When a hospital goes away for the rest of the slot.
@@ -60,6 +60,7 @@ pub struct Job {
     pub keys: Vec<SlotKey>,
     pub shares: Vec<SealedShare>,
     pub slot: u64,
+    pub suite: Suite,
 }
 
 impl Job {
@@ -67,7 +68,8 @@ impl Job {
     pub fn new(n: u16) -> Self {
         let directory = directory(n);
         let participants = (1..=n).map(|me| (me, participant(me, &directory, Journal::default()))).collect();
-        let mut job = Job { n, directory, participants, keys: vec![], shares: vec![], slot: 0 };
+        let mut job =
+            Job { n, directory, participants, keys: vec![], shares: vec![], slot: 0, suite: Suite::default() };
         job.advance();
         job
     }
@@ -94,6 +96,7 @@ impl Job {
             cohort: self.keys.clone(),
             layout_digest: layout.digest(),
             hospitals_max: self.n,
+            suite: self.suite,
             checkpoint: [0x1e; 32],
         }
     }

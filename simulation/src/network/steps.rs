@@ -4,9 +4,10 @@ use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
-use leben_coordinator::plan::{Patience, Plan};
+use leben_coordinator::plan::{Operator, Plan};
 use leben_coordinator::record::Record;
 use leben_coordinator::schedule as due;
+use leben_privacy::Suite;
 use leben_protocol::frame::{ContractId, Order};
 
 use super::{Network, at};
@@ -50,7 +51,7 @@ impl Network {
         let Some((state, root)) = self.log.certain() else { return };
         if let Some((id, facts, terms)) = due::executable(state, |_| true).into_iter().next() {
             if self.coordinator.is_none() {
-                let plan = Plan::new(id, &terms, &self.patience()).unwrap();
+                let plan = Plan::new(id, &terms, &self.operator()).unwrap();
                 let mut coordinator = Coordinator::new(plan);
                 coordinator.start(now_ms, &facts, root, self.dice.bytes());
                 let linked = self.members.iter().filter(|member| self.links[at(member.seat)].up);
@@ -65,8 +66,8 @@ impl Network {
         self.act();
     }
 
-    pub(super) fn patience(&self) -> Patience {
-        Patience { away_ms_max: self.deal.away_ms_max }
+    pub(super) fn operator(&self) -> Operator {
+        Operator { away_ms_max: self.deal.away_ms_max, suite: Suite::default() }
     }
 
     /// The coordinator's own steps, and the team's.
@@ -75,7 +76,7 @@ impl Network {
         let Some((state, _)) = self.log.certain() else { return };
         let linked = self.members.iter().filter(|member| self.links[at(member.seat)].up).map(|m| m.name.clone());
         let mut steps: Vec<(&str, String, Option<ContractId>, Body)> = Vec::new();
-        for step in due::due(state, now_ms, &linked.collect(), &self.patience()) {
+        for step in due::due(state, now_ms, &linked.collect(), &self.operator()) {
             steps.push(("coordinator", step.key, step.contract, step.body));
         }
         if let Some((body, contract)) = self.team_step(state) {

@@ -24,6 +24,7 @@ use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::tile::Builder;
 use leben_models::{AlgorithmSpec, registry};
+use leben_privacy::Suite;
 use leben_privacy::secure_sum::{self, Directory, JobKeys, MemberKeys, Opening, Participant, RoundId, SlotKey};
 use leben_protocol::frame::{JobOrder, JobReport, Network, Order, Report};
 use leben_worker::agent::{Action, Agent, Setup};
@@ -517,6 +518,7 @@ impl Others {
             cohort: keys,
             layout_digest: layout.digest(),
             hospitals_max: 3,
+            suite: Suite::default(),
             checkpoint: root,
         };
         let sealed = sealed.into_iter().filter(|share| share.to == 1).collect();
