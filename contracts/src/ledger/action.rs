@@ -14,6 +14,9 @@ pub enum EntryError {
     /// Not canonical JSON of the right shape.
     #[error(transparent)]
     Canonical(#[from] CanonicalError),
+    /// The signed action inside is not canonical JSON of the right shape.
+    #[error("the signed action in it: {0}")]
+    Payload(CanonicalError),
     /// A field is out of its range.
     #[error("the field `{field}` {why}")]
     Field {

@@ -34,7 +34,9 @@ pub enum CanonicalError {
     #[error("the key {0:?} appears twice in one object; keep one")]
     DuplicateKey(String),
     /// A number that is not an integer within ±2^53.
-    #[error("the number {0} is not an integer within ±2^53; write it as a decimal string")]
+    #[error(
+        "the number {0} is not a plain integer within ±2^53 (no fraction, no exponent, no minus zero); write it as a decimal string"
+    )]
     Number(String),
     /// Not JSON at all.
     #[error("not JSON: {0}")]
@@ -107,8 +109,13 @@ fn parse_strict(bytes: &[u8], bytes_max: usize) -> Result<Value, CanonicalError>
     if bytes.len() > bytes_max {
         return Err(CanonicalError::TooLarge { bytes: bytes.len(), bytes_max });
     }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| CanonicalError::Syntax(format!("byte {} is not UTF-8", e.valid_up_to())))?;
+    if text.starts_with('\u{feff}') {
+        return Err(CanonicalError::Syntax("it starts with a byte order mark; leave it out".into()));
+    }
     let named = RefCell::new(None);
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut reader = serde_json::Deserializer::from_str(text);
     Strict { depth: 0, named: &named }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))

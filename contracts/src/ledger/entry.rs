@@ -151,7 +151,7 @@ impl Envelope {
         }
         let payload =
             BASE64.decode(&json.payload).map_err(|_| field("payload", "must be standard base64 with padding"))?;
-        let action: Action = canonical::from_bytes_exact(&payload, ENVELOPE_BYTES_MAX)?;
+        let action: Action = canonical::from_bytes_exact(&payload, ENVELOPE_BYTES_MAX).map_err(EntryError::Payload)?;
         action.validate()?;
         let signatures = json.signatures.into_iter().map(read_signature).collect::<Result<_, _>>()?;
         let envelope = Self { action, payload, signatures };

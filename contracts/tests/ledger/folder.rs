@@ -4,6 +4,7 @@ use crate::support::*;
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::export;
+use leben_contracts::ledger::tile::{decode_bundle, decode_hashes, encode_bundle, encode_hashes};
 use leben_contracts::verify::{Options, VerifyError, verify_folder};
 use std::fs;
 use std::path::Path;
@@ -126,6 +127,65 @@ fn swapped_and_added_files_are_found() {
         fs::remove_file(dirs.public().join(extra)).unwrap();
     }
     assert_eq!(verify(&dirs.public()), Ok(3));
+}
+
+/// Nothing is flipped here: every file holds what the log once wrote, in another place.
+#[test]
+fn swapped_tiles_bundles_entries_hashes_and_signatures_are_found() {
+    let dirs = Dirs::new();
+    let batches = write_log(&dirs, &[256, 256, 5]);
+    let public = dirs.public();
+    let names: Vec<String> = files(&public).into_keys().filter(|name| name != "policy").collect();
+    assert_eq!(verify(&public), Ok(517));
+    for (i, a) in names.iter().enumerate() {
+        for b in names.iter().skip(i + 1) {
+            let (a, b) = (public.join(a), public.join(b));
+            let (first, second) = (fs::read(&a).unwrap(), fs::read(&b).unwrap());
+            fs::write(&a, &second).unwrap();
+            fs::write(&b, &first).unwrap();
+            let error = verify(&public).expect_err("a swap of files");
+            assert!([2, 5].contains(&error.exit_code()), "{error}");
+            fs::write(&a, &first).unwrap();
+            fs::write(&b, &second).unwrap();
+        }
+    }
+    // Two entries of the same length, and two hashes.
+    let bundle = public.join("tile/entries/000");
+    let good = fs::read(&bundle).unwrap();
+    let mut entries = decode_bundle(&good, 256).unwrap();
+    entries.swap(20, 30);
+    assert_eq!(entries[20].len(), entries[30].len());
+    fs::write(&bundle, encode_bundle(&entries).unwrap()).unwrap();
+    let error = verify(&public).unwrap_err();
+    assert_eq!(error.exit_code(), 5);
+    assert!(error.to_string().contains("tile/0/000: entry 20 and its hash"), "{error}");
+    // The same with the hashes swapped to match.
+    let tile = public.join("tile/0/000");
+    let hashes = fs::read(&tile).unwrap();
+    let mut swapped = decode_hashes(&hashes, 256).unwrap();
+    swapped.swap(20, 30);
+    fs::write(&tile, encode_hashes(&swapped)).unwrap();
+    let error = verify(&public).unwrap_err();
+    assert_eq!((error.exit_code(), error.to_string().contains("tile/1/000")), (5, true), "{error}");
+    fs::write(&bundle, good).unwrap();
+    assert_eq!(verify(&public).unwrap_err().exit_code(), 5);
+    fs::write(&tile, hashes).unwrap();
+    // Cosignatures under each other's names, and those of an earlier checkpoint under this one.
+    let note = &batches[2].note;
+    let exchanged = |from: &Note| {
+        let mut lines: Vec<_> = cosign(from, &[0, 1, 2], NOW_MS / 1000).signatures().to_vec();
+        let signature = lines[1].signature.clone();
+        lines[1].signature = std::mem::replace(&mut lines[2].signature, signature);
+        lines
+    };
+    for lines in [exchanged(note), cosign(&batches[1].note, &[0, 1, 2], 9).signatures().to_vec()] {
+        let mut bad = Note::new(note.text().to_owned()).unwrap();
+        lines.into_iter().for_each(|line| bad.push(line).unwrap());
+        fs::write(public.join("checkpoint"), bad.to_string()).unwrap();
+        assert_eq!(verify(&public).unwrap_err().exit_code(), 3);
+    }
+    fs::write(public.join("checkpoint"), cosign(note, &[0, 1, 2], 9).to_string()).unwrap();
+    assert_eq!(verify(&public), Ok(517));
 }
 
 #[test]

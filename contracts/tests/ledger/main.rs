@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
+mod bad_input;
 mod folder;
+mod forks;
 mod golden;
 mod oracles;
+mod parsers;
 mod sequencer;
 mod store;
 mod support;
