@@ -50,6 +50,8 @@ mod steps_network;
 mod steps_offers;
 pub mod table;
 #[cfg(test)]
+mod table_search_tests;
+#[cfg(test)]
 mod table_tests;
 pub mod terms;
 pub mod terms_check;

@@ -2,8 +2,9 @@
 
 use super::body::*;
 use super::hash::{ContractId, X25519Key};
-use super::party::PartyId;
+use super::party::{PartyId, PartyKeys};
 use super::table::{Phase, RULES};
+use super::terms::Terms;
 use super::world::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,9 @@ const OWNERS: &[&str] = &["h1", "h2", "h3"];
 const SIGNATORIES: &[&str] = &["coord", "h1", "h2", "h3", "team"];
 const ADMINS: &[&str] = &["admin1", "admin2"];
 const ALL: &[&str] = &ACTORS;
+/// Everybody who tries: those who are enrolled, one who never was, and one whose keys are revoked.
+const TRIED: [&str; 12] =
+    ["coord", "admin1", "admin2", "h1", "h2", "h3", "team", "lab", "judge", "other", "stranger", "gone"];
 
 /// Step, phase, who; inside every window. Whatever is not here is refused.
 fn in_time() -> Vec<(Kind, Vec<Phase>, &'static [&'static str])> {
@@ -23,6 +27,9 @@ fn in_time() -> Vec<(Kind, Vec<Phase>, &'static [&'static str])> {
         (Kind::Reject, vec![Proposed, PartlySigned], SIGNATORIES),
         (Kind::Withdraw, vec![Proposed, PartlySigned], &["team"]),
         (Kind::Fund, vec![Signed], &["team"]),
+        (Kind::BudgetReserve, vec![PartlySigned, Signed], OWNERS),
+        (Kind::BudgetRelease, vec![PartlySigned, Signed], OWNERS),
+        (Kind::BudgetSpend, vec![Delivered, Disputed, Accepted], OWNERS),
         (Kind::Arm, vec![Signed], &["coord"]),
         (Kind::KeyRecord, vec![Executable, Running], OWNERS),
         (Kind::RoundFreeze, vec![Executable, Running], &["coord"]),
@@ -60,6 +67,9 @@ fn too_late() -> Vec<(Kind, Vec<Phase>, &'static [&'static str])> {
         ),
         (Kind::Reject, vec![Proposed, PartlySigned], SIGNATORIES),
         (Kind::Withdraw, vec![Proposed, PartlySigned], &["team"]),
+        (Kind::BudgetReserve, vec![PartlySigned, Signed], OWNERS),
+        (Kind::BudgetRelease, vec![PartlySigned, Signed], OWNERS),
+        (Kind::BudgetSpend, vec![Delivered, Disputed, Accepted], OWNERS),
         (Kind::StageAccept, vec![Running], &["coord", "team"]),
         (Kind::AcceptResult, vec![Delivered], &["coord", "team"]),
         (Kind::Resolve, vec![Disputed], &["judge"]),
@@ -76,12 +86,43 @@ fn too_late() -> Vec<(Kind, Vec<Phase>, &'static [&'static str])> {
     ]
 }
 
+/// Terms that use privacy budget, so that its steps are part of the way.
+fn terms() -> Terms {
+    let mut t = super::world::terms();
+    (t.privacy.mechanism, t.privacy.epsilon_micro, t.privacy.delta_e12) = (code("discrete-gaussian"), EPSILON_MICRO, 1);
+    t.with_text_hash()
+}
+
+const EPSILON_MICRO: u64 = 3_000_000;
+
+pub(super) fn reserve(w: &mut World, c: &ContractId) {
+    for h in HOSPITALS {
+        w.act(h, Some(c), BudgetReserve { dataset: code("breast"), epsilon_micro: EPSILON_MICRO }.into()).unwrap();
+    }
+}
+
+/// A network with privacy budgets, and somebody whose keys are revoked.
+fn network() -> World {
+    let mut w = World::new();
+    for h in HOSPITALS {
+        let limit = BudgetGenesis {
+            dataset: code("breast"),
+            rows_floor: 90,
+            epsilon_micro_limit: 2 * EPSILON_MICRO,
+            delta_e12: 1,
+        };
+        w.act(h, None, limit.into()).unwrap();
+    }
+    w.signed("gone", None, enrol("gone").into(), &["gone", "coord"]).unwrap();
+    w.act("gone", None, KeyRevoke { party: id("gone"), code: code("key_lost") }.into()).unwrap();
+    w
+}
+
 /// One world for each phase, each reached by real steps.
-fn worlds() -> BTreeMap<Phase, (World, ContractId)> {
-    let base = World::new();
+pub(super) fn worlds() -> BTreeMap<Phase, (World, ContractId)> {
     let mut all = BTreeMap::new();
     let mut put = |w: &World, c: ContractId| all.insert(w.state.contract(&c).unwrap().phase, (w.clone(), c));
-    let mut w = base;
+    let mut w = network();
     let c = w.propose(terms());
     put(&w, c);
     let mut ended = w.clone();
@@ -100,6 +141,7 @@ fn worlds() -> BTreeMap<Phase, (World, ContractId)> {
     w.accept(&c, &["h1", "h2", "h3", "coord"]);
     put(&w, c);
     w.act("team", Some(&c), Fund { amount: 1100 }.into()).unwrap();
+    reserve(&mut w, &c);
     w.due(&c);
     w.freeze(&c);
     put(&w, c);
@@ -126,8 +168,9 @@ fn worlds() -> BTreeMap<Phase, (World, ContractId)> {
     all
 }
 
-/// Bodies of one kind, of which at least one fits the present state if any could.
-fn bodies(w: &World, c: &ContractId, kind: Kind, actor: &str) -> Vec<Body> {
+/// Bodies of one kind, of which at least one fits the present state if any could. What is no step on a contract gets a body that is good
+/// outside of one.
+pub(super) fn bodies(w: &World, c: &ContractId, kind: Kind, actor: &str) -> Vec<Body> {
     let contract = w.state.contract(c).unwrap();
     let stage_bodies = |make: fn(u32) -> Body| (1..=3).map(make).collect::<Vec<_>>();
     let members = contract.freeze_body();
@@ -160,8 +203,42 @@ fn bodies(w: &World, c: &ContractId, kind: Kind, actor: &str) -> Vec<Body> {
         Kind::Abort => Abort { code: code("failed"), stage: None, party: None }.into(),
         Kind::Expire => Expire {}.into(),
         Kind::AdminReview => AdminReview { verdict: Verdict::Flag, code: code("look") }.into(),
-        _ => return Vec::new(),
+        Kind::BudgetReserve => BudgetReserve { dataset: code("breast"), epsilon_micro: EPSILON_MICRO }.into(),
+        Kind::BudgetRelease => BudgetRelease { dataset: code("breast") }.into(),
+        Kind::BudgetSpend => BudgetSpend { dataset: code("breast"), epsilon_micro: EPSILON_MICRO }.into(),
+        other => outside(w, other, actor),
     }]
+}
+
+/// A body that the actor, or another, could use where no contract is named.
+fn outside(w: &World, kind: Kind, actor: &str) -> Body {
+    let keys = PartyKeys { tls: public(actor, "tls-2"), ..keys(actor) };
+    match kind {
+        Kind::Genesis => genesis(),
+        Kind::PartyEnrol => enrol("new").into(),
+        Kind::KeyRotate => KeyRotate { keys, sealing: sealing(actor) }.into(),
+        Kind::KeyRevoke => KeyRevoke { party: id(actor), code: code("key_lost") }.into(),
+        Kind::PolicyChange => PolicyChange { validators: HOSPITALS.map(id).to_vec(), quorum: 2 }.into(),
+        Kind::Freeze => Freeze { code: code("stop") }.into(),
+        Kind::Handover => {
+            let (coordinator, log_key) = (id(actor), public(actor, "log"));
+            Handover { coordinator, size: w.state.next_index(), root: hash("root"), log_key }.into()
+        }
+        Kind::DatasetOffer => offer().into(),
+        Kind::AlgorithmOffer => {
+            let digest = hash("other");
+            AlgorithmOffer { name: code("other"), version: code("1"), digest, trains_model: false }.into()
+        }
+        Kind::ComputeOffer => ComputeOffer { name: code("box"), cores: 8, memory_mib: 1024, seconds: 3600 }.into(),
+        Kind::Propose => Propose { terms: later(terms()) }.into(),
+        Kind::BudgetGenesis => {
+            BudgetGenesis { dataset: code("breast"), rows_floor: 90, epsilon_micro_limit: 1, delta_e12: 1 }.into()
+        }
+        Kind::Deposit => Deposit { party: id("team"), credits: 5, receipt_hash: hash("another") }.into(),
+        Kind::Payout => Payout { party: id("team"), credits: 5, receipt_hash: hash("another") }.into(),
+        Kind::Transfer => Transfer { to: id("h1"), credits: 5 }.into(),
+        _ => Heartbeat {}.into(),
+    }
 }
 
 /// Prepares what a step needs beside its phase, so that a refusal is the table's and not a missing detail's.
@@ -169,7 +246,11 @@ fn prepared(w: &World, c: &ContractId, kind: Kind) -> World {
     let mut w = w.clone();
     let phase = w.state.contract(c).unwrap().phase;
     match (kind, phase) {
-        (Kind::Arm, Phase::Signed) => _ = w.act("team", Some(c), Fund { amount: 1100 }.into()).unwrap(),
+        (Kind::Arm, Phase::Signed) => {
+            w.act("team", Some(c), Fund { amount: 1100 }.into()).unwrap();
+            reserve(&mut w, c);
+        }
+        (Kind::BudgetRelease, Phase::PartlySigned | Phase::Signed) => reserve(&mut w, c),
         (Kind::StageAccept, Phase::Running) => _ = w.act("coord", Some(c), World::receipt(1, &HOSPITALS)).unwrap(),
         (Kind::Deliver, Phase::Running) => {
             w.act("coord", Some(c), World::receipt(1, &HOSPITALS)).unwrap();
@@ -184,12 +265,12 @@ fn prepared(w: &World, c: &ContractId, kind: Kind) -> World {
 fn allowed(at_ms: Option<u64>) -> BTreeSet<(Kind, Phase, &'static str)> {
     let mut found = BTreeSet::new();
     for (phase, (world, c)) in worlds() {
-        for rule in RULES {
-            let mut w = prepared(&world, &c, rule.kind);
+        for kind in Kind::ALL.iter().copied() {
+            let mut w = prepared(&world, &c, kind);
             w.now_ms = at_ms.unwrap_or(w.now_ms.max(w.state.now_ms()));
-            for actor in ACTORS {
-                if bodies(&w, &c, rule.kind, actor).iter().any(|body| w.can(actor, Some(&c), body).is_ok()) {
-                    found.insert((rule.kind, phase, actor));
+            for actor in TRIED {
+                if bodies(&w, &c, kind, actor).iter().any(|body| w.can(actor, Some(&c), body).is_ok()) {
+                    found.insert((kind, phase, actor));
                 }
             }
         }
