@@ -25,6 +25,8 @@ pub struct Facts {
     pub started: BTreeSet<u32>,
     /// Stages whose receipt is recorded.
     pub receipts: BTreeSet<u32>,
+    /// Slot of the last close on the ledger, 0 for none.
+    pub closed_slot: u64,
     /// The result's commitment is recorded.
     pub delivered: bool,
 }
@@ -59,6 +61,7 @@ impl Facts {
             directory,
             started: stages.keys().copied().collect(),
             receipts: stages.iter().filter(|(_, stage)| stage.receipt.is_some()).map(|(id, _)| *id).collect(),
+            closed_slot: contract.round_close.as_ref().map_or(0, |close| u64::from(close.slot)),
             delivered: contract.delivery.is_some(),
         }
     }

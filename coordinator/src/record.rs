@@ -20,6 +20,19 @@ pub enum Record {
         /// Its id.
         stage: u32,
     },
+    /// Who is in the sum of one slot, where the ledger is what makes it the only answer.
+    RoundClose {
+        /// Stage id.
+        stage: u32,
+        /// Round, from 1.
+        round: u32,
+        /// Slot, from 1.
+        slot: u64,
+        /// Hospitals in the sum.
+        survivors: Vec<String>,
+        /// What the slot's masks and signatures are bound to.
+        transcript: [u8; 32],
+    },
     /// A stage is done.
     StageReceipt(Box<Receipt>),
     /// The result is there.
@@ -46,6 +59,7 @@ impl Record {
         match self {
             Record::RoundFreeze(_) => "freeze".into(),
             Record::StageStart { stage } => format!("start-{stage}"),
+            Record::RoundClose { slot, .. } => format!("close-{slot}"),
             Record::StageReceipt(receipt) => format!("receipt-{}", receipt.stage),
             Record::Deliver { .. } => "deliver".into(),
             Record::Abort { .. } => "abort".into(),
@@ -82,8 +96,9 @@ pub fn directory(plan: &Plan, keys: &BTreeMap<String, MemberKeys>) -> Directory 
         keys.get(&hospital).map(|keys| Member { index, hospital: hospital.clone(), keys: *keys })
     };
     let members: Vec<Member> = plan.seats().filter_map(member).collect();
-    // The terms may ask for more shares than the secure sum needs, never for fewer.
-    let least = secure_sum::threshold(u16::try_from(members.len()).unwrap_or(u16::MAX));
+    // The terms may ask for more shares than the secure sum needs, never for fewer. Below two thirds each close goes on the
+    // ledger.
+    let least = secure_sum::threshold_ledger(u16::try_from(members.len()).unwrap_or(u16::MAX));
     Directory { job: plan.contract, members, threshold: plan.threshold.max(least) }
 }
 

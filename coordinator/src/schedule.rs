@@ -44,6 +44,13 @@ pub fn executable(state: &State, has_job: impl Fn(&ContractId) -> bool) -> Vec<(
 pub fn body_of(record: &Record) -> Result<Body, String> {
     match record {
         Record::StageStart { stage } => Ok(Body::StageStart(body::StageStart { stage: *stage })),
+        Record::RoundClose { stage, round, slot, survivors, transcript } => {
+            let mut survivors = survivors.iter().map(|name| party(name)).collect::<Result<Vec<_>, _>>()?;
+            survivors.sort();
+            let slot = u32::try_from(*slot).map_err(|_| "the job has used up its slots".to_owned())?;
+            let (stage, round, transcript) = (*stage, *round, Hash32(*transcript));
+            Ok(Body::RoundClose(body::RoundClose { stage, round, slot, survivors, transcript }))
+        }
         Record::StageReceipt(receipt) => receipt_body(receipt),
         Record::Deliver { recipient, result_commitment } => Ok(Body::Deliver(body::Deliver {
             result_commitment: Hash32(*result_commitment),

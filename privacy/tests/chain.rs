@@ -199,7 +199,7 @@ fn half_an_upload_can_be_taken_out() {
     }
     let mut pads = None;
     for me in [1, 3, 4] {
-        let reveal = job.get(me).reveal(agreement.as_ref().unwrap()).unwrap();
+        let reveal = job.get(me).reveal(agreement.as_ref().unwrap(), None).unwrap();
         pads = pads.or(collector.handle_reveal(me, reveal).unwrap());
     }
     half.iter().enumerate().for_each(|(i, c)| sum.remove_chunk(i, c).unwrap());

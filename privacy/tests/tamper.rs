@@ -212,7 +212,7 @@ fn split_view_of_the_survivors() {
     let wrong_view = Reject::Signature { what: "agreement", hospital: 3 };
     assert_eq!(u.collector.handle_agree(3, a3.clone()).unwrap_err(), wrong_view);
     let reveal = |u: &mut Uploaded, signatures: Vec<(u16, Signature)>| {
-        u.job.get(1).reveal(&Agreement { slot: 1, signatures }).unwrap_err()
+        u.job.get(1).reveal(&Agreement { slot: 1, signatures }, None).unwrap_err()
     };
     let two = vec![(1, a1.signature), (2, a2.signature)];
     assert_eq!(reveal(&mut u, two.clone()), Reject::TooFewAgreed { got: 2, want: 3 });
@@ -226,12 +226,12 @@ fn split_view_of_the_survivors() {
 fn nothing_is_revealed_before_its_time() {
     let mut u = uploaded();
     let none = Agreement { slot: 1, signatures: vec![] };
-    assert!(matches!(u.job.get(1).reveal(&none).unwrap_err(), Reject::Phase(_)));
+    assert!(matches!(u.job.get(1).reveal(&none, None).unwrap_err(), Reject::Phase(_)));
     let fresh = participant(1, &u.job.directory, Journal::default());
     assert!(matches!(fresh.sign_upload(1, [0; 32]).unwrap_err(), Reject::Phase(_)));
     let close = u.collector.close().unwrap();
     let agree = u.job.get(1).agree(&close).unwrap();
-    assert_eq!(u.job.get(1).reveal(&none).unwrap_err(), Reject::TooFewAgreed { got: 0, want: 3 });
+    assert_eq!(u.job.get(1).reveal(&none, None).unwrap_err(), Reject::TooFewAgreed { got: 0, want: 3 });
     u.collector.handle_agree(1, agree).unwrap();
     let reveal = Reveal { slot: 1, self_shares: vec![], mask_shares: vec![] };
     assert!(matches!(u.collector.handle_reveal(1, reveal).unwrap_err(), Reject::Phase(_)));
@@ -243,11 +243,11 @@ fn one_kind_of_share_for_each_hospital() {
     let mut u = uploaded_by(&[1, 2, 3]);
     let (_, agreement) = u.agreed();
     for me in [1, 2, 3] {
-        let reveal = u.job.get(me).reveal(&agreement).unwrap();
+        let reveal = u.job.get(me).reveal(&agreement, None).unwrap();
         let own: Vec<u16> = reveal.self_shares.iter().map(|(i, _)| *i).collect();
         let mask: Vec<u16> = reveal.mask_shares.iter().map(|(i, _)| *i).collect();
         assert_eq!((own, mask), (vec![1, 2, 3], vec![4]));
-        assert_eq!(u.job.get(me).reveal(&agreement).unwrap(), reveal);
+        assert_eq!(u.job.get(me).reveal(&agreement, None).unwrap(), reveal);
     }
 }
 
@@ -282,7 +282,7 @@ fn uploads_that_are_not() {
 fn malformed_reveals() {
     let mut u = uploaded_by(&[1, 2, 3]);
     let (_, agreement) = u.agreed();
-    let good = u.job.get(1).reveal(&agreement).unwrap();
+    let good = u.job.get(1).reveal(&agreement, None).unwrap();
     let bad = Reject::BadReveal { hospital: 1 };
     let change = |f: &dyn Fn(&mut Reveal)| {
         let mut reveal = good.clone();
@@ -314,7 +314,7 @@ fn wrong_shares_are_noticed_and_outvoted_where_possible() {
         let (_, agreement) = u.agreed();
         let mut outcome = Ok(None);
         for me in hospitals {
-            let mut reveal = u.job.get(*me).reveal(&agreement).unwrap();
+            let mut reveal = u.job.get(*me).reveal(&agreement, None).unwrap();
             if *me == liar {
                 let shares = if mask_kind { &mut reveal.mask_shares } else { &mut reveal.self_shares };
                 shares[0].1[0] ^= 1;
@@ -359,7 +359,7 @@ fn directories_that_are_not() {
 fn secrets_are_not_printed() {
     let mut u = uploaded();
     let (_, agreement) = u.agreed();
-    let reveal = u.job.get(1).reveal(&agreement).unwrap();
+    let reveal = u.job.get(1).reveal(&agreement, None).unwrap();
     let shown = format!("{reveal:?} {:?} {:?} {:?}", u.job.participants[&1], u.job.shares[0], common::job_keys(1));
     let share = hex::encode(&reveal.self_shares[0].1[..4]);
     let list = format!("{:?}", &reveal.self_shares[0].1[..4]);

@@ -84,6 +84,30 @@ fn too_few_keys_end_the_contract_and_the_money_goes_back() {
     assert!(network.truth.sums.is_empty());
 }
 
+/// A threshold just above half: every round's close is an entry before anything is revealed, and two of five hospitals that are
+/// away in the middle of a round do not stop it.
+#[test]
+fn with_a_low_threshold_every_close_is_on_the_ledger() {
+    for seed in 1..=3 {
+        let low = Deal { threshold: 3, hospitals_min: 3, away_ms_max: 1_000, ..long_deal(5, OnDrop::Continue) };
+        let mut network = Network::new(seed, low, tables(5));
+        network.run_until(|phase| phase == Phase::Running);
+        for seat in [2, 5] {
+            network.fail_now(&Fault::Cut { seat, down_ms: Some(20_000) });
+        }
+        assert_eq!(network.run(), Phase::Settled, "seed {seed}:\n{}", network.story.join("\n"));
+        let sums = &network.truth.sums;
+        assert!(sums.iter().any(|sum| sum.survivors == [1, 3, 4]), "seed {seed}: {sums:?}");
+        let closes = network.story.iter().filter(|line| line.contains("coordinator: RoundClose is entry")).count();
+        assert!(closes >= sums.len() && !sums.is_empty(), "seed {seed}: {closes} closes for {} sums", sums.len());
+        assert_eq!(network.check_journals(), Ok(()), "seed {seed}");
+    }
+    // With the usual threshold the signatures are enough, and no round costs an entry.
+    let mut network = Network::new(1, long_deal(5, OnDrop::Continue), tables(5));
+    assert_eq!(network.run(), Phase::Settled);
+    assert!(!network.story.iter().any(|line| line.contains("RoundClose")));
+}
+
 #[test]
 fn the_same_seed_tells_the_same_story() {
     let digest = |seed| {

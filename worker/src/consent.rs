@@ -17,7 +17,7 @@ use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::agreement::terms::{Input, Param, Stage, Terms};
 use leben_models::{Algorithm, AlgorithmSpec, registry};
-use leben_privacy::secure_sum::{Directory, Member, MemberKeys, Opening};
+use leben_privacy::secure_sum::{Directory, FixedClose, Member, MemberKeys, Opening};
 use leben_protocol::frame::ContractId;
 
 use crate::declared::Declared;
@@ -228,6 +228,14 @@ pub fn admit(
     };
     let me = mine.index;
     Ok(Admitted(Plan { draft, directory, me }))
+}
+
+/// The last close of a job that the ledger holds, with the seats of the frozen directory.
+pub fn fixed_close(contract: &Contract) -> Option<FixedClose> {
+    let (close, directory) = (contract.round_close.as_ref()?, contract.directory.as_ref()?);
+    let members = directory.members.iter().filter(|member| close.survivors.contains(&member.party));
+    let survivors = members.map(|member| member.index).collect();
+    Some(FixedClose { slot: close.slot.into(), survivors, transcript: close.transcript.0 })
 }
 
 fn check_phase(contract: &Contract) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::consent::{Admitted, Plan};
 use crate::refusal::{Reason, Refusal};
 use leben_models::State;
-use leben_privacy::secure_sum::{Journal, Opening, Participant, SealedShare, SlotKey};
+use leben_privacy::secure_sum::{Consistency, FixedClose, Journal, Opening, Participant, SealedShare, SlotKey};
 use leben_privacy::{Layout, Pads};
 use leben_protocol::frame::{ContractId, JobOrder, JobReport, UploadTrailer};
 
@@ -80,13 +80,33 @@ pub struct Participation {
     participant: Participant,
     waiting: Option<Waiting>,
     open_slot: Option<u64>,
+    fixed: Option<FixedClose>,
     actions: VecDeque<JobAction>,
 }
 
 impl Participation {
     /// Takes part in a job that was admitted, with the directory frozen on the ledger.
     pub fn new(contract: ContractId, plan: Admitted<Plan>, participant: Participant) -> Participation {
-        Participation { contract, plan, participant, waiting: None, open_slot: None, actions: VecDeque::new() }
+        Participation {
+            contract,
+            plan,
+            participant,
+            waiting: None,
+            open_slot: None,
+            fixed: None,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The last close that the certified ledger holds for this job.
+    pub fn handle_fixed(&mut self, fixed: Option<FixedClose>) {
+        self.fixed = fixed;
+    }
+
+    /// Whether a slot's shares wait for its close on the ledger.
+    pub fn awaits_ledger(&self, slot: u64) -> bool {
+        let needed = self.participant.directory().consistency() == Consistency::Ledger;
+        needed && self.fixed.as_ref().is_none_or(|fixed| fixed.slot < slot)
     }
 
     /// The slot whose model state is being fetched.
@@ -121,7 +141,7 @@ impl Participation {
                 self.prepare_next(next, seed)
             }
             JobOrder::Agreed(agreement) => {
-                let reveal = self.participant.reveal(&agreement).map_err(refused)?;
+                let reveal = self.participant.reveal(&agreement, self.fixed.as_ref()).map_err(refused)?;
                 self.report(JobReport::Revealed(reveal));
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! One contract: what was signed, what has happened since, and questions about it.
 
 use super::accounts::TransferId;
-use super::body::{Arm, BodyError, KeyRecord, Kind, Member, Outcome, Resolve, StageReceipt, Verdict};
+use super::body::{Arm, BodyError, KeyRecord, Kind, Member, Outcome, Resolve, RoundClose, StageReceipt, Verdict};
 use super::hash::{ContractId, Hash32};
 use super::party::{Code, PartyId};
 use super::table::Phase;
@@ -44,8 +44,8 @@ pub struct Contract {
     pub directory: Option<Directory>,
     /// Stages that have started, by id.
     pub stages: BTreeMap<u32, StageProgress>,
-    /// Highest slot that a RoundClose named.
-    pub slot_last: u32,
+    /// The last RoundClose: there is one for a slot, and slots only grow.
+    pub round_close: Option<RoundClose>,
     /// Set by Deliver.
     pub delivery: Option<DeliveryRecord>,
     /// Set by Dispute: the reason.

@@ -38,7 +38,7 @@ impl Step<'_> {
             key_records: BTreeMap::new(),
             directory: None,
             stages: BTreeMap::new(),
-            slot_last: 0,
+            round_close: None,
             delivery: None,
             disputed: None,
             decisions: BTreeMap::new(),

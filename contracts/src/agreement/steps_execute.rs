@@ -122,12 +122,9 @@ impl Step<'_> {
         if let Some(stranger) = body.survivors.iter().find(|s| !members.contains(s)) {
             return mismatch(format!("{stranger} is not in the key directory"));
         }
-        if body.slot <= contract.slot_last {
-            return mismatch(format!(
-                "slot {} was used already; the next is {}",
-                body.slot,
-                contract.slot_last.saturating_add(1)
-            ));
+        let last = contract.round_close.as_ref().map_or(0, |close| close.slot);
+        if body.slot <= last {
+            return mismatch(format!("slot {} was used already; the next is {}", body.slot, last.saturating_add(1)));
         }
         let Some(progress) = contract.stages.get_mut(&stage.id).filter(|p| p.receipt.is_none()) else {
             return mismatch(format!("stage {} is not running", stage.id));
@@ -139,7 +136,7 @@ impl Step<'_> {
             ));
         }
         progress.rounds_closed = progress.rounds_closed.max(body.round);
-        contract.slot_last = body.slot;
+        contract.round_close = Some(body.clone());
         Ok(Vec::new())
     }
 

@@ -226,6 +226,9 @@ impl Job {
         if let Some(directory) = &facts.directory {
             self.directory.get_or_insert_with(|| Arc::new(directory.clone()));
         }
+        if let Step::Run { round, .. } = &mut self.step {
+            round.handle_fixed(now_ms, facts.closed_slot, &self.roster);
+        }
         self.follow(now_ms, facts);
         self.settle_down(now_ms);
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Action, Job, Step};
 use crate::checkpoint::Finished;
 use crate::plan::StagePlan;
-use crate::record;
+use crate::record::{self, Record};
 use crate::round::prepare::Preparation;
 use crate::round::{self, Opened, Outcome, Round};
 
@@ -108,6 +108,12 @@ impl Job {
                         self.checkpoint.pinned = pinned;
                     }
                     self.actions.push_back(Action::Remember(self.checkpoint.clone()));
+                }
+                round::Action::Fix { slot, survivors, transcript } => {
+                    let Some(stage) = self.current_stage().map(|stage| stage.id) else { continue };
+                    let survivors = survivors.iter().map(|seat| self.roster.name(*seat).to_owned()).collect();
+                    let round = self.checkpoint.round;
+                    self.ask_once(Some(Record::RoundClose { stage, round, slot, survivors, transcript }));
                 }
                 round::Action::Fold { slot, seat } => self.actions.push_back(Action::Fold { slot, seat }),
                 round::Action::Discard { slot, summed } => self.actions.push_back(Action::Discard { slot, summed }),

@@ -79,7 +79,8 @@ impl Round {
         }
     }
 
-    fn advance_close(&mut self, now_ms: u64, phase: Box<Closing>, roster: &Roster) -> (Phase, bool) {
+    fn advance_close(&mut self, now_ms: u64, mut phase: Box<Closing>, roster: &Roster) -> (Phase, bool) {
+        phase.fix(&mut self.actions);
         match phase.poll(now_ms, &self.rules, roster) {
             close::Poll::Wait => (Phase::Close(phase), false),
             close::Poll::Agreed => (Phase::Unmask(Box::new(Unmasking::new(now_ms, *phase, &mut self.actions))), true),

@@ -1,12 +1,13 @@
 //! Phase 3: who is in the sum is fixed, and enough survivors sign the same close.
 //!
 //! Without this consistency round (Bonawitz et al. 2017, round 3) a coordinator that shows different closes to different
-//! hospitals could open a sum over fewer of them than the contract's minimum.
+//! hospitals could open a sum over fewer of them than the contract's minimum. Where the terms' threshold is too low for
+//! signatures alone, the ledger has to hold the close before shares are asked for.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use leben_privacy::Sum;
-use leben_privacy::secure_sum::{Agree, Agreement, Close, Collector, SlotKey};
+use leben_privacy::secure_sum::{Agree, Agreement, Close, Collector, Consistency, SlotKey};
 use leben_protocol::frame::JobOrder;
 use leben_protocol::reject::Reject;
 
@@ -26,6 +27,20 @@ pub struct Closing {
     next: Option<(u64, Vec<SlotKey>)>,
     agreed: BTreeSet<u16>,
     agreement: Option<Agreement>,
+    fixing: Fixing,
+}
+
+/// What the ledger is needed for.
+#[derive(Debug, PartialEq, Eq)]
+enum Fixing {
+    /// Nothing: the signatures are enough.
+    Unneeded,
+    /// The close, once enough survivors signed it.
+    Needed,
+    /// It was told.
+    Asked,
+    /// It has it.
+    Fixed,
 }
 
 /// Whether shares may be asked for.
@@ -53,7 +68,12 @@ impl Closing {
         // Remembered before anybody is told: a coordinator that restarts here may open this round's sum only over
         // exactly these hospitals, and it has to know that.
         actions.push_back(Action::Remember { slot, pinned: Some(survivors.clone()) });
+        let fixing = match collector.consistency() {
+            Consistency::Signatures => Fixing::Unneeded,
+            Consistency::Ledger => Fixing::Needed,
+        };
         let closing = Closing {
+            fixing,
             slot,
             since_ms: now_ms,
             collector,
@@ -99,6 +119,22 @@ impl Closing {
         Ok(())
     }
 
+    /// Asks, once, for the close to be put on the ledger where that is needed.
+    pub fn fix(&mut self, actions: &mut VecDeque<Action>) {
+        if self.fixing == Fixing::Needed && self.agreement.is_some() {
+            self.fixing = Fixing::Asked;
+            let (survivors, transcript) = (self.survivors.clone(), self.collector.transcript());
+            actions.push_back(Action::Fix { slot: self.slot, survivors, transcript });
+        }
+    }
+
+    /// The ledger's final part holds the close of this slot.
+    pub fn handle_fixed(&mut self, slot: u64) {
+        if slot == self.slot && self.fixing == Fixing::Asked {
+            self.fixing = Fixing::Fixed;
+        }
+    }
+
     /// When the signatures have been awaited long enough.
     pub fn deadline_ms(&self, rules: &Rules) -> Option<(u64, &'static str)> {
         Some((self.since_ms.saturating_add(rules.silent_ms_max), "signatures under the close are awaited"))
@@ -106,11 +142,14 @@ impl Closing {
 
     /// Is the close agreed?
     pub fn poll(&self, now_ms: u64, rules: &Rules, roster: &Roster) -> Poll {
-        if self.agreement.is_some() {
+        if self.agreement.is_some() && matches!(self.fixing, Fixing::Unneeded | Fixing::Fixed) {
             return Poll::Agreed;
         }
         if now_ms < self.since_ms.saturating_add(rules.silent_ms_max) {
             return Poll::Wait;
+        }
+        if self.agreement.is_some() {
+            return Poll::Lost("the witnesses did not make the close final on the ledger in time".into());
         }
         let silent = self.survivors.iter().filter(|seat| !self.agreed.contains(seat));
         let names: Vec<&str> = silent.map(|seat| roster.name(*seat)).collect();

@@ -48,6 +48,15 @@ pub enum Action {
         /// The survivors of the close that was sent, if one was.
         pinned: Option<Vec<u16>>,
     },
+    /// The close of this slot has to be on the ledger before anything is revealed; then [`Round::handle_fixed`].
+    Fix {
+        /// The slot.
+        slot: u64,
+        /// Seats in the sum, sorted.
+        survivors: Vec<u16>,
+        /// What the slot's masks and signatures are bound to.
+        transcript: [u8; 32],
+    },
     /// The upload of this seat is complete and its trailer good: add its chunks to the sum.
     Fold {
         /// The slot.
@@ -275,6 +284,14 @@ impl Round {
         phase.handle_agree(now_ms, seat, agree)?;
         self.advance(now_ms, roster);
         Ok(())
+    }
+
+    /// The ledger's final part holds the close of this slot.
+    pub fn handle_fixed(&mut self, now_ms: u64, slot: u64, roster: &Roster) {
+        if let Phase::Close(phase) = &mut self.phase {
+            phase.handle_fixed(slot);
+        }
+        self.advance(now_ms, roster);
     }
 
     /// A survivor's shares of what opens the sum.

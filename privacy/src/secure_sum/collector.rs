@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::errors::Reject;
-use super::keys::{Directory, Signature};
+use super::keys::{Consistency, Directory, Signature};
 use super::messages::{Agree, Agreement, Close, Reveal, Survivor, Upload};
 use super::recover::{Recovered, Reveals};
-use super::transcript::{Opening, agree_message, close_digest, pair_pad, required, self_pad, upload_message};
+use super::transcript::{Opening, Pairs, agree_message, close_digest, pair_pad, required, self_pad, upload_message};
 use crate::layout::Layout;
 use crate::mask::{Pads, Purpose};
 use crate::prg::PadKey;
@@ -57,6 +57,11 @@ impl Collector {
     /// T of this slot.
     pub fn transcript(&self) -> [u8; 32] {
         self.transcript
+    }
+
+    /// What makes the close of this slot the only one.
+    pub fn consistency(&self) -> Consistency {
+        self.directory.consistency()
     }
 
     /// The opening of this slot.
@@ -184,7 +189,8 @@ impl Collector {
         let Some(recovered) = closed.reveals.recover(&self.opening, self.directory.threshold)? else {
             return Ok(None);
         };
-        let pads = unmasking(&recovered, &self.opening, &self.transcript)?;
+        let pairs = self.opening.pairs(&self.directory, self.hospitals_min);
+        let pads = unmasking(&recovered, &self.opening, &pairs, &self.transcript)?;
         closed.opened = true;
         Ok(Some(pads))
     }
@@ -196,13 +202,13 @@ impl Collector {
 }
 
 /// What is left on the sum: each survivor's self pad, and its pads with those whose vectors are missing.
-fn unmasking(recovered: &Recovered, opening: &Opening, transcript: &[u8; 32]) -> Result<Pads, Reject> {
+fn unmasking(recovered: &Recovered, opening: &Opening, pairs: &Pairs, transcript: &[u8; 32]) -> Result<Pads, Reject> {
     let mut keys = Vec::new();
     for (index, own) in &recovered.own {
         keys.push(PadKey { key: self_pad(own, transcript, *index), negative: false });
     }
     for (lost, mask) in &recovered.mask {
-        for (survivor, _) in &recovered.own {
+        for (survivor, _) in recovered.own.iter().filter(|(survivor, _)| pairs.contains(*lost, *survivor)) {
             let hospital = *survivor;
             let other = opening.key(hospital).ok_or(Reject::NotInCohort { hospital })?;
             // Derived from the lost hospital's side; the survivor applied it with the opposite sign.

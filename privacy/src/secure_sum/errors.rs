@@ -152,6 +152,12 @@ pub enum Reject {
         /// The threshold.
         want: usize,
     },
+    /// The threshold is too low for signatures alone, and the ledger does not hold this close of this slot.
+    #[error("the close of slot {slot} is not the one that the witnesses made final on the ledger; nothing is revealed")]
+    NotOnLedger {
+        /// The slot.
+        slot: u64,
+    },
     /// The reveal does not list exactly the shares the close asks for.
     #[error("the reveal of hospital {hospital} does not hold exactly one share of the right kind for each member")]
     BadReveal {
@@ -213,6 +219,7 @@ impl Reject {
             Reject::SharesDoNotFit { .. } => 224,
             Reject::Twice { .. } => 225,
             Reject::Late { .. } => 226,
+            Reject::NotOnLedger { .. } => 227,
         }
     }
 

@@ -116,6 +116,20 @@ pub struct Directory {
     pub threshold: u16,
 }
 
+/// What makes a set of survivors the only one of its slot. Which one a job uses follows from its threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// The survivors' signatures: two sets of [`threshold`] members share an honest one, and an honest one signs once.
+    Signatures,
+    /// The ledger: the close is an entry that the witnesses made final before anything is revealed, one for each slot.
+    Ledger,
+}
+
+/// `floor(n/2) + 1`: the smallest threshold there is, for jobs whose closes are on the ledger.
+pub fn threshold_ledger(n: u16) -> u16 {
+    (n / 2).saturating_add(1)
+}
+
 /// `floor(2n/3) + 1`: with fewer than a third of the members on the coordinator's side, no two sets of this size
 /// agree to different closes (Bonawitz et al. 2017, theorem 6.5).
 pub fn threshold(n: u16) -> u16 {
@@ -133,9 +147,8 @@ impl Directory {
         if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&count) {
             return Err(Reject::Directory("a job needs 3 to 1000 hospitals"));
         }
-        let least = threshold(u16::try_from(count).unwrap_or(u16::MAX));
-        if self.threshold < least || usize::from(self.threshold) > count {
-            return Err(Reject::Directory("the threshold must be between floor(2n/3) + 1 and n"));
+        if self.threshold < threshold_ledger(self.len()) || usize::from(self.threshold) > count {
+            return Err(Reject::Directory("the threshold must be between floor(n/2) + 1 and n"));
         }
         sorted(self.members.iter().map(|m| m.index))?;
         let mut seen = std::collections::BTreeSet::new();
@@ -160,6 +173,25 @@ impl Directory {
             seal::agree(&[8; 32], &member.keys.channel).map_err(|_| weak)?;
         }
         Ok(())
+    }
+
+    fn len(&self) -> u16 {
+        u16::try_from(self.members.len()).unwrap_or(u16::MAX)
+    }
+
+    /// What makes a close of this job the only one of its slot.
+    pub fn consistency(&self) -> Consistency {
+        if self.threshold >= threshold(self.len()) { Consistency::Signatures } else { Consistency::Ledger }
+    }
+
+    /// How many members may be on the coordinator's side before the protocol promises nothing: fewer than `2t - n` where
+    /// signatures make a close the only one, fewer than `t` where the ledger does.
+    pub fn colluders_max(&self) -> usize {
+        let (t, n) = (usize::from(self.threshold), self.members.len());
+        match self.consistency() {
+            Consistency::Signatures => (2 * t).saturating_sub(n + 1),
+            Consistency::Ledger => t.saturating_sub(1),
+        }
     }
 
     /// The member with this index.

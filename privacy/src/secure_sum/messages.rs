@@ -95,3 +95,15 @@ impl std::fmt::Debug for Reveal {
         write!(f, "Reveal(slot {}, {own} self shares, {mask} mask shares)", self.slot)
     }
 }
+
+/// A close as the ledger has it: read by the hospital from entries that the witnesses made final, never from the
+/// coordinator. Needed where [`Consistency::Ledger`](super::keys::Consistency) is what makes a close the only one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedClose {
+    /// The slot.
+    pub slot: u64,
+    /// Indices of the survivors, sorted.
+    pub survivors: Vec<u16>,
+    /// T of the slot.
+    pub transcript: [u8; 32],
+}

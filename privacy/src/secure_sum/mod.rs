@@ -7,14 +7,18 @@
 //! 2. [`Participant::open`] gives the [`Pads`](crate::Pads) of the slot, once;
 //! 3. [`Participant::sign_upload`] under the root of the masked chunks;
 //! 4. [`Participant::agree`] to the one close (persist [`Participant::journal`] before sending);
-//! 5. [`Participant::reveal`] once a threshold of survivors agreed.
+//! 5. [`Participant::reveal`] once a threshold of survivors agreed, and, where the threshold is too low for signatures alone,
+//!    the ledger has the close.
 //!
 //! [`Collector`] is the coordinator's side of steps 3 to 5; it sees no secret of a surviving hospital's pairwise masks.
 //!
-//! Files: [`keys`], [`transcript`], [`messages`], [`participant`], [`journal`], [`collector`], `recover`, [`errors`].
+//! Files: [`keys`], [`transcript`], [`messages`], [`graph`], [`participant`], [`journal`], [`collector`], `recover`, [`errors`].
 
+#[cfg(test)]
+mod adversary_tests;
 pub mod collector;
 pub mod errors;
+pub mod graph;
 pub mod journal;
 pub mod keys;
 pub mod messages;
@@ -25,7 +29,7 @@ pub mod transcript;
 pub use collector::Collector;
 pub use errors::Reject;
 pub use journal::{AgreedRound, Journal};
-pub use keys::{Directory, JobKeys, Member, MemberKeys, Signature, SlotKey, threshold};
-pub use messages::{Agree, Agreement, Close, Reveal, SHARE_BOX_BYTES, SealedShare, Survivor, Upload};
+pub use keys::{Consistency, Directory, JobKeys, Member, MemberKeys, Signature, SlotKey, threshold, threshold_ledger};
+pub use messages::{Agree, Agreement, Close, FixedClose, Reveal, SHARE_BOX_BYTES, SealedShare, Survivor, Upload};
 pub use participant::Participant;
 pub use transcript::{Opening, RoundId};

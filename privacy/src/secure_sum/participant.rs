@@ -10,10 +10,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::errors::Reject;
 use super::journal::{AgreedRound, Journal};
-use super::keys::{Directory, JobKeys, SlotKey, SlotSecrets, sorted};
-use super::messages::{Agree, Agreement, Close, Reveal, SHARE_BOX_BYTES, SealedShare, Upload};
+use super::keys::{Consistency, Directory, JobKeys, SlotKey, SlotSecrets, sorted};
+use super::messages::{Agree, Agreement, Close, FixedClose, Reveal, SHARE_BOX_BYTES, SealedShare, Upload};
 use super::transcript::{
-    Opening, agree_message, check_close, check_keys, close_digest, pair_pad, self_pad, share_aad, upload_message,
+    Opening, Pairs, agree_message, check_close, check_keys, close_digest, pair_pad, self_pad, share_aad, upload_message,
 };
 use crate::kdf;
 use crate::layout::Layout;
@@ -163,7 +163,8 @@ impl Participant {
         let pending = self.pending.get(&opening.slot).filter(|p| p.key == *mine).ok_or(not_mine)?;
         let shares = self.unseal(opening, mine, sealed)?;
         let transcript = opening.transcript(&self.directory);
-        let pads = pads(&pending.secrets, self.me, opening, &transcript)?;
+        let pairs = opening.pairs(&self.directory, self.hospitals_min);
+        let pads = pads(&pending.secrets, self.me, opening, &pairs, &transcript)?;
 
         self.journal.last_slot = opening.slot;
         self.pending = self.pending.split_off(&(opening.slot.saturating_add(1)));
@@ -245,8 +246,9 @@ impl Participant {
     /// else in the cohort. All held shares are wiped with the first answer; asked again, it repeats that answer.
     ///
     /// # Errors
-    /// [`Reject::Phase`] without an agreed close; signatures that are too few, unsorted, not of survivors or not valid.
-    pub fn reveal(&mut self, agreement: &Agreement) -> Result<Reveal, Reject> {
+    /// [`Reject::Phase`] without an agreed close; signatures that are too few, unsorted, not of survivors or not valid;
+    /// [`Reject::NotOnLedger`] where the directory asks for the close on the ledger and `fixed` is not this one.
+    pub fn reveal(&mut self, agreement: &Agreement, fixed: Option<&FixedClose>) -> Result<Reveal, Reject> {
         let active = self.active(agreement.slot)?;
         let agreed = active.agreed.as_ref().ok_or(Reject::Phase("no close of this slot was agreed to"))?;
         sorted(agreement.signatures.iter().map(|(index, _)| *index))?;
@@ -260,6 +262,12 @@ impl Participant {
         let (got, want) = (agreement.signatures.len(), usize::from(self.directory.threshold));
         if got < want {
             return Err(Reject::TooFewAgreed { got, want });
+        }
+        let same = |fixed: &FixedClose| {
+            fixed.slot == agreement.slot && fixed.survivors == agreed.survivors && fixed.transcript == active.transcript
+        };
+        if self.directory.consistency() == Consistency::Ledger && !fixed.is_some_and(same) {
+            return Err(Reject::NotOnLedger { slot: agreement.slot });
         }
         let active = self.active.as_mut().ok_or(Reject::Phase("no slot is open"))?;
         Ok(active.reveal().clone())
@@ -315,9 +323,15 @@ impl HeldShare {
 }
 
 /// `PRG(b, T)` plus the signed pairwise pads.
-fn pads(secrets: &SlotSecrets, me: u16, opening: &Opening, transcript: &[u8; 32]) -> Result<Pads, Reject> {
+fn pads(
+    secrets: &SlotSecrets,
+    me: u16,
+    opening: &Opening,
+    pairs: &Pairs,
+    transcript: &[u8; 32],
+) -> Result<Pads, Reject> {
     let mut keys = vec![PadKey { key: self_pad(&secrets.own, transcript, me), negative: false }];
-    for other in opening.cohort.iter().filter(|key| key.hospital_index != me) {
+    for other in opening.cohort.iter().filter(|key| pairs.contains(me, key.hospital_index)) {
         keys.push(pair_pad(&secrets.mask, me, other, transcript)?);
     }
     let (layout_digest, hospitals, suite) = (opening.layout_digest, opening.hospitals_max, opening.suite);

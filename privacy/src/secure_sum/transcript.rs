@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::errors::Reject;
-use super::keys::{Directory, MEMBERS_MAX, SlotKey, mask_secret, sorted};
+use super::graph::Graph;
+use super::keys::{Directory, MEMBERS_MAX, MEMBERS_MIN, SlotKey, mask_secret, sorted};
 use super::messages::Close;
 use crate::kdf::{self, Digest};
 use crate::layout::Layout;
@@ -81,6 +82,13 @@ impl Opening {
         self.cohort.iter().find(|key| key.hospital_index == hospital)
     }
 
+    /// Who of the cohort shares a pad with whom.
+    pub(super) fn pairs(&self, directory: &Directory, hospitals_min: u16) -> Pairs {
+        let lost_max = self.cohort.len().saturating_sub(required(directory, hospitals_min));
+        let graph = Graph::new(self.cohort.len(), lost_max, directory.colluders_max());
+        Pairs { graph, order: self.cohort.iter().map(|key| key.hospital_index).collect() }
+    }
+
     /// The checks that both roles make: job, layout, and every key of the cohort.
     pub(super) fn check(&self, directory: &Directory, layout: &Layout, hospitals_min: u16) -> Result<(), Reject> {
         if self.job != directory.job {
@@ -105,6 +113,22 @@ impl Opening {
     }
 }
 
+/// The graph of a slot, by the hospitals' indices.
+pub(super) struct Pairs {
+    graph: Graph,
+    order: Vec<u16>,
+}
+
+impl Pairs {
+    /// Whether two hospitals of the cohort share a pad.
+    pub fn contains(&self, a: u16, b: u16) -> bool {
+        match (self.order.binary_search(&a), self.order.binary_search(&b)) {
+            (Ok(a), Ok(b)) => self.graph.adjacent(a, b),
+            _ => false,
+        }
+    }
+}
+
 /// Sorted, all for `slot`, each signed by its member.
 pub(super) fn check_keys(directory: &Directory, slot: u64, keys: &[SlotKey]) -> Result<(), Reject> {
     sorted(keys.iter().map(|key| key.hospital_index))?;
@@ -119,7 +143,8 @@ pub(super) fn check_keys(directory: &Directory, slot: u64, keys: &[SlotKey]) -> 
 
 /// Smallest cohort and smallest set of survivors.
 pub(super) fn required(directory: &Directory, hospitals_min: u16) -> usize {
-    usize::from(directory.threshold.max(hospitals_min))
+    // In a sum over two, each would read the other.
+    usize::from(directory.threshold.max(hospitals_min)).max(MEMBERS_MIN)
 }
 
 /// What the upload signature covers.

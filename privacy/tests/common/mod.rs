@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use leben_privacy::secure_sum::{SealedShare, SlotKey, Upload, threshold};
+use leben_privacy::secure_sum::{FixedClose, SealedShare, SlotKey, Upload, threshold};
 use leben_privacy::{
     Collector, Contribution, Directory, Encoding, JobKeys, Journal, Layout, Member, Noise, Opening, Participant,
     Reject, RoundId, SegmentSpec, Suite, Sum, Unmasked, Values,
@@ -66,7 +66,11 @@ pub struct Job {
 impl Job {
     /// Slot 0: everybody advertises and shares for slot 1.
     pub fn new(n: u16) -> Self {
-        let directory = directory(n);
+        Job::with_threshold(n, threshold(n))
+    }
+
+    pub fn with_threshold(n: u16, threshold: u16) -> Self {
+        let directory = Directory { threshold, ..directory(n) };
         let participants = (1..=n).map(|me| (me, participant(me, &directory, Journal::default()))).collect();
         let mut job =
             Job { n, directory, participants, keys: vec![], shares: vec![], slot: 0, suite: Suite::default() };
@@ -161,8 +165,9 @@ impl Job {
             agreement = agreement.or(collector.handle_agree(*me, agree)?);
         }
         let Some(agreement) = agreement else { return Ok(None) };
+        let fixed = FixedClose { slot: self.slot, survivors, transcript: collector.transcript() };
         for me in agreeing.into_iter().filter(|me| fate(*me) != Fate::BeforeReveal) {
-            let reveal = self.get(me).reveal(&agreement)?;
+            let reveal = self.get(me).reveal(&agreement, Some(&fixed))?;
             if let Some(pads) = collector.handle_reveal(me, reveal)? {
                 return Ok(Some(sum.unmask(pads).unwrap()));
             }

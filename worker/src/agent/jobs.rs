@@ -202,7 +202,23 @@ impl Agent {
             let words = "the slot builds on a ledger that is not certified here";
             return Err(Refusal::new(Reason::NoDirectory, words));
         }
+        if let JobOrder::Agreed(agreement) = order {
+            self.look_at_close(id, agreement.slot)?;
+        }
         Ok(())
+    }
+
+    /// Tells the job which close its certified ledger holds.
+    fn look_at_close(&mut self, id: &ContractId, slot: u64) -> Result<(), Refusal> {
+        let fixed = self.mirror.certified().contract(&Hash32(*id)).and_then(consent::fixed_close);
+        let Some(participation) = self.jobs.get_mut(id).and_then(|job| job.participation.as_mut()) else {
+            return Ok(());
+        };
+        participation.handle_fixed(fixed);
+        match participation.awaits_ledger(slot) {
+            true => Err(Refusal::new(Reason::NoDirectory, "the close of the slot is not certified on the ledger here")),
+            false => Ok(()),
+        }
     }
 
     /// Whether a refusal only says that the ledger has not come this far yet.
