@@ -157,7 +157,7 @@ fn every_mistake_is_named_with_its_line_and_what_exists_instead() {
             "threshold = 2",
             "hospitals_min",
             "privacy.threshold",
-            &["3 to 4", "more than two thirds"],
+            &["3 to 4", "more than half"],
         ),
         ("on_drop = \"repeat\"", "on_drop = \"retry\"", "on_drop", "privacy.on_drop", &["\"continue\" or \"repeat\""]),
         ("va = 2200", "va = 2300", "[price]", "price", &["sum to 10100", "10000"]),
