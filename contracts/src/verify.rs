@@ -1,6 +1,6 @@
 //! What an outsider runs: a proof, or a whole folder, checked with no network, no index and no trust in whoever published it.
 //!
-//! [`verify_proof`] checks one entry's proof file. `folder::verify_folder` (feature `fs`) reads every file of a published log, recomputes every
+//! [`verify_proof`] checks one entry's proof file, [`verify_evidence`] the proof that a log has forked. `folder::verify_folder` (feature `fs`) reads every file of a published log, recomputes every
 //! hash, checks every signature against a policy and replays every entry. Each failure has an exit code
 //! ([`VerifyError::exit_code`]) and says which file or entry is wrong and what to do.
 
@@ -10,6 +10,7 @@ pub mod folder;
 pub use folder::{Options, Report, verify_folder};
 
 use crate::ledger::checkpoint::Checkpoint;
+use crate::ledger::evidence::{EvidenceError, ForkEvidence};
 use crate::ledger::note::NoteError;
 use crate::ledger::policy::{Policy, PolicyError};
 use crate::ledger::proof::{TlogProof, TlogProofError};
@@ -142,4 +143,44 @@ pub fn verify_proof(proof: &[u8], policy: &Policy, entry: &[u8]) -> Result<Proof
     let proof = TlogProof::parse(proof).map_err(refused)?;
     let satisfied = proof.verify(policy, entry).map_err(refused)?;
     Ok(ProofReport { index: proof.index, checkpoint: satisfied.checkpoint, cosigners: satisfied.cosigners })
+}
+
+/// Checks a file of fork evidence (see [`ForkEvidence`]) against the log's key in `policy`, or, without one, against the key that the
+/// file names itself. There is no good case: [`VerifyError::Fork`] says that the fork is proven.
+#[must_use]
+pub fn verify_evidence(place: &str, bytes: &[u8], policy: Option<&Policy>) -> VerifyError {
+    let refused = |error: EvidenceError| match &error {
+        EvidenceError::Signature { .. } => VerifyError::Signature { place: place.to_owned(), why: error.to_string() },
+        EvidenceError::Proof(_) | EvidenceError::NoFork => VerifyError::inclusion(place, error),
+        EvidenceError::Format(_) | EvidenceError::Checkpoint(_) => VerifyError::malformed(place, error),
+    };
+    let evidence = match ForkEvidence::parse(bytes) {
+        Ok(evidence) => evidence,
+        Err(error) => return refused(error),
+    };
+    let log = match policy.map(|policy| policy.log(evidence.log().name())) {
+        None => evidence.log(),
+        Some(Some(log)) => log,
+        Some(None) => {
+            return VerifyError::policy(place, &PolicyError::UnknownLog(evidence.log().name().to_owned()));
+        }
+    };
+    let fork = match evidence.verify(log) {
+        Ok(fork) => fork,
+        Err(error) => return refused(error),
+    };
+    let whose = match policy {
+        Some(_) => "the key that the policy names",
+        None => "the key that this file names; compare it with your own policy's, or pass --policy",
+    };
+    let why = format!(
+        "proven: the log {} signed two histories. At {} entries it signed the root {}, and a checkpoint of {} entries in which that \
+         root is {}. Signed with {whose}. Keep this file and show it to everybody who relies on the log",
+        fork.origin,
+        fork.size,
+        hex::encode(fork.claimed),
+        fork.larger_size,
+        hex::encode(fork.proven),
+    );
+    VerifyError::Fork { place: place.to_owned(), why }
 }

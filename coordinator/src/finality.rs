@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use leben_contracts::ledger::checkpoint::Checkpoint;
-use leben_contracts::ledger::note::{Note, SignatureLine};
+use leben_contracts::ledger::note::{Note, SignatureLine, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
 
 /// What the shell has to do, in this order.
@@ -68,6 +68,26 @@ struct Asked {
     to: u64,
 }
 
+/// Cosignatures of outside witnesses for one size. Hospitals are shown checkpoints without them: what a hospital keeps must be
+/// checkable with the ledger's own policy.
+#[derive(Debug, Default)]
+struct Observed {
+    size: u64,
+    lines: Vec<SignatureLine>,
+}
+
+impl Observed {
+    /// The checkpoint as outsiders see it, and the policy that names everybody whose line may stand on it.
+    fn publish(&self, note: &Note, policy: &Policy, observers: &[VerifierKey]) -> Action {
+        let mut shown = note.clone();
+        if Checkpoint::of(note).is_ok_and(|checkpoint| checkpoint.size == self.size) {
+            // Too many lines for a note, or one twice: the hospitals' are what counts.
+            self.lines.iter().for_each(|line| drop(shown.push(line.clone())));
+        }
+        Action::Publish { note: shown.to_string(), policy: Box::new(policy.with_observers(observers)) }
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Stage {
     Cosigning,
@@ -90,6 +110,8 @@ pub struct Finality {
     published: Option<String>,
     policy: Policy,
     flight: Option<Flight>,
+    observers: Vec<VerifierKey>,
+    observed: Observed,
     witnesses: BTreeMap<String, Witness>,
     actions: VecDeque<Action>,
 }
@@ -97,7 +119,16 @@ pub struct Finality {
 impl Finality {
     /// At start-up: what is published, and the policy in force at that size.
     pub fn new(final_size: u64, published: Option<String>, policy: Policy) -> Finality {
-        Finality { final_size, published, policy, flight: None, witnesses: BTreeMap::new(), actions: VecDeque::new() }
+        Finality {
+            final_size,
+            published,
+            policy,
+            flight: None,
+            observers: Vec::new(),
+            observed: Observed::default(),
+            witnesses: BTreeMap::new(),
+            actions: VecDeque::new(),
+        }
     }
 
     /// Next thing to do.
@@ -186,6 +217,55 @@ impl Finality {
         Ok(())
     }
 
+    /// Witnesses outside the ledger's policy, whose cosignatures are published too. Those on a published checkpoint are kept on it.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Vec<VerifierKey>) -> Finality {
+        let wider = self.policy.with_observers(&observers);
+        self.observers = wider.observers().cloned().collect();
+        if let Some(note) = self.published.take().and_then(|text| Note::parse(text.as_bytes()).ok()) {
+            let observed = |line: &SignatureLine| self.observers.iter().any(|vkey| line.is_by(vkey));
+            self.observed.size = self.final_size;
+            self.observed.lines = note.signatures().iter().filter(|line| observed(line)).cloned().collect();
+            self.published = Some(note.with_lines(|line| !observed(line)).to_string());
+        }
+        self
+    }
+
+    /// The checkpoint that outside witnesses should see: the one on its way, or else the published one.
+    pub fn shown(&self) -> Option<String> {
+        self.flight.as_ref().map(|flight| flight.note.to_string()).or_else(|| self.published.clone())
+    }
+
+    /// A line of an outside witness for the checkpoint of this size; published at once if that checkpoint is public already.
+    ///
+    /// # Errors
+    /// The line is by no outside witness, or does not verify.
+    pub fn handle_observed(&mut self, size: u64, line: SignatureLine) -> Result<(), String> {
+        let vkey = self.observers.iter().find(|vkey| line.is_by(vkey));
+        let vkey = vkey.ok_or_else(|| format!("'{}' is no outside witness", line.name))?;
+        let (note, public) = match (&self.flight, &self.published) {
+            (Some(flight), _) if flight.size == size => (flight.note.clone(), flight.stage == Stage::Certifying),
+            (_, Some(text)) if checkpoint_size(text) == Some(size) => {
+                (Note::parse(text.as_bytes()).map_err(|error| error.to_string())?, true)
+            }
+            // It was cosigned after its successor became public.
+            _ => return Ok(()),
+        };
+        vkey.verify(note.text(), &line).map_err(|error| error.to_string())?;
+        if self.observed.size != size {
+            self.observed = Observed { size, lines: Vec::new() };
+        }
+        // Both stand for the same tree; the later one says that it still does.
+        self.observed.lines.retain(|known| !known.is_by(vkey));
+        self.observed.lines.push(line);
+        if public {
+            let flying = self.flight.as_ref().and_then(|flight| flight.policies.first());
+            let policy = flying.unwrap_or(&self.policy).clone();
+            self.actions.push_back(self.observed.publish(&note, &policy, &self.observers));
+        }
+        Ok(())
+    }
+
     /// The witness would not sign; if it merely holds or has signed another size, it is asked again from there.
     pub fn handle_not_cosigned(&mut self, party: &str, mirror_size: u64, signed_size: u64) {
         if let Some(witness) = self.witnesses.get_mut(party)
@@ -215,10 +295,8 @@ impl Finality {
                 flight.stage = Stage::Certifying;
                 let note = flight.note.to_string();
                 self.published = Some(note.clone());
-                if let Some(policy) = flight.policies.first() {
-                    let policy = Box::new(policy.clone());
-                    self.actions.push_back(Action::Publish { note: note.clone(), policy });
-                }
+                let policy = flight.policies.first().unwrap_or(&self.policy).clone();
+                self.actions.push_back(self.observed.publish(&flight.note, &policy, &self.observers));
                 for party in self.witnesses.keys() {
                     self.actions.push_back(Action::Show { party: party.clone(), note: note.clone() });
                 }

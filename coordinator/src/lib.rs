@@ -3,14 +3,16 @@
 //! The coordinator sequences the ledger, runs the rounds of executable contracts and never reads one hospital's update.
 //!
 //! The core, handed bytes and time: [`plan`] (terms as work), [`facts`] (where the final ledger stands), [`roster`] (who is here),
-//! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`] and [`finality`] (what the witnesses say), [`record`] (what is written and delivered), [`checkpoint`] (what a
-//! crash must leave), `progress` (what is shown). The shell, which owns sockets, disks and the clock: [`io`].
+//! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`], [`finality`] and [`outside`] (what the witnesses say), [`record`]
+//! (what is written and delivered), [`checkpoint`] (what a crash must leave), `progress` (what is shown). The shell, which owns
+//! sockets, disks and the clock: [`io`].
 
 pub mod checkpoint;
 pub mod facts;
 pub mod finality;
 pub mod io;
 pub mod job;
+pub mod outside;
 pub mod plan;
 pub(crate) mod progress;
 pub mod record;

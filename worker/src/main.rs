@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use leben_contracts::ledger::note::VerifierKey;
 use leben_worker::io::cli::{self, Decision};
 use leben_worker::io::clock::Clock;
+use leben_worker::io::witness::{self, StandAlone};
 use leben_worker::io::{Config, Options, check, config};
 
 /// The agent inside a hospital: runs agreed algorithms on local data and returns only a masked contribution.
@@ -83,6 +85,18 @@ enum What {
     Audit,
     /// Prints the annotated default configuration.
     Config,
+    /// Runs a plain witness (C2SP tlog-witness) of somebody's log, and nothing else: no network to join, no data.
+    Witness {
+        /// Where it answers `POST /add-checkpoint`, plain HTTP.
+        #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:7490")]
+        listen: std::net::SocketAddr,
+        /// Name of its key, such as university.example/witness.
+        #[arg(long)]
+        name: String,
+        /// Key of a log to follow (name+id+base64), as its operator publishes it; once for each log.
+        #[arg(long = "log", value_name = "VKEY", required = true)]
+        logs: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -130,6 +144,17 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Revoke { contract } => decide(contract, Decision::Revoke)?,
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
+        What::Witness { listen, name, logs } => {
+            start_log(cli.log_json);
+            let logs = logs.iter().map(|log| VerifierKey::parse(log).map_err(|error| format!("--log {log}: {error}")));
+            let options =
+                witness::Options { listen: *listen, name: name.clone(), logs: logs.collect::<Result<_, _>>()? };
+            let witness = StandAlone::open(dir, options, clock).await?;
+            say(&format!("witness {}", witness.vkey()));
+            say(&format!("listening on http://{} (stop with Ctrl-C)", witness.address()?));
+            witness.serve(stopped()).await?;
+            "stopped".to_owned()
+        }
     };
     say(said.trim_end());
     Ok(ExitCode::SUCCESS)

@@ -19,6 +19,7 @@ mod deployment;
 mod faults;
 mod metrics;
 mod needles;
+mod outside;
 mod process;
 mod raw;
 mod restarts;

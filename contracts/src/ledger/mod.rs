@@ -8,6 +8,7 @@ pub mod builder;
 pub mod canonical;
 pub mod checkpoint;
 pub mod entry;
+pub mod evidence;
 pub mod follow;
 pub mod key;
 #[cfg(feature = "fs")]

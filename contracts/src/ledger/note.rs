@@ -323,6 +323,12 @@ impl Note {
         &self.signatures
     }
 
+    /// The note with those of its lines that are wanted.
+    #[must_use]
+    pub fn with_lines(&self, wanted: impl FnMut(&&SignatureLine) -> bool) -> Self {
+        Self { text: self.text.clone(), signatures: self.signatures.iter().filter(wanted).cloned().collect() }
+    }
+
     /// Verifies that this key signed. As the specification demands, every line that claims to be by the key must verify.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use super::note::{KeyType, Note, NoteError, SignatureLine, VerifierKey};
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod observers;
+
 /// Largest policy file, in bytes.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
 

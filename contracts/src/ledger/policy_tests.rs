@@ -67,6 +67,37 @@ fn what_would_count_twice_or_never_is_refused() {
     }
 }
 
+#[test]
+fn an_observer_is_shown_and_never_counted() {
+    let log = vkey("log", 1, KeyType::Ed25519);
+    let hospitals: Vec<_> = (2..6).map(|n| vkey(&format!("h{n}"), n, KeyType::Cosignature)).collect();
+    let policy = Policy::k_of_n(&log, &hospitals, 3).unwrap();
+    let outside = vkey("university.example/witness", 9, KeyType::Cosignature);
+    let wider = policy.with_observers([&outside]);
+    assert_eq!(wider.observers().collect::<Vec<_>>(), [&outside]);
+    assert_eq!(parse(&wider.to_string()).unwrap(), wider, "it is written and read like any other");
+    assert_eq!(wider.without_observers(), policy);
+    assert!(!wider.is_quorum(["h2", "h3", "university.example/witness"]));
+    assert!(wider.is_quorum(["h2", "h3", "h4"]));
+    // What is listed already stays what it is: a hospital's key, its name, the log's key, the name of a group.
+    let taken = [
+        vkey("other", 2, KeyType::Cosignature),
+        vkey("h3", 10, KeyType::Cosignature),
+        vkey("other", 1, KeyType::Cosignature),
+        vkey("hospitals", 11, KeyType::Cosignature),
+        vkey("none", 12, KeyType::Cosignature),
+        vkey("other", 13, KeyType::Ed25519),
+    ];
+    assert_eq!(policy.with_observers(&taken), policy);
+    assert_eq!(wider.with_observers([&outside]), wider);
+    // A witness with another name than its key's, or with an address, holds bytes that nothing else vouches for.
+    let text = wider.to_string();
+    let renamed = text.replacen("witness university", "witness college", 1);
+    assert_eq!(parse(&renamed).unwrap().observers().count(), 0);
+    let addressed = text.replace(&format!("{outside}"), &format!("{outside} http://x"));
+    assert_eq!(parse(&addressed).unwrap().observers().count(), 0);
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(text in "(log|witness|group|quorum|[a-z0-9 \n\t#+])*\n") {

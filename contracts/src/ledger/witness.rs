@@ -252,6 +252,18 @@ impl Witness {
         Ok(checkpoint)
     }
 
+    /// What a peer is shown: the largest checkpoint signed here, cosigned again at `now_ms`, so that nobody can pass an old view off
+    /// as today's. `None` before the first.
+    #[must_use]
+    pub fn view(&self, now_ms: u64) -> Option<Note> {
+        let mut view = self.record.as_ref()?.note.with_lines(|line| line.is_by(&self.log));
+        for signer in &self.signers {
+            // Two lines more than the log's own: far from the limit.
+            view.push(signer.sign(view.text(), (now_ms / 1000).max(1))).ok()?;
+        }
+        Some(view)
+    }
+
     fn compare(&self, note: &Note, checkpoint: &Checkpoint) -> Result<(), WitnessError> {
         match &self.record {
             Some(mine) if mine.checkpoint.size == checkpoint.size && mine.checkpoint.root != checkpoint.root => {

@@ -131,11 +131,15 @@ fn choose_policy(dir: &Path, given: Option<Policy>, has_file: bool) -> Result<Po
         None
     };
     match (given, file) {
-        (Some(given), Some(file)) if given != file => Err(VerifyError::Quorum {
-            place: "policy".to_owned(),
-            why: "the folder's policy is not the one given; ask the hospitals which one is in force".to_owned(),
-        }),
-        (Some(policy), _) | (None, Some(policy)) => Ok(policy),
+        (Some(given), Some(file)) if given.without_observers() != file.without_observers() => {
+            Err(VerifyError::Quorum {
+                place: "policy".to_owned(),
+                why: "the folder's policy is not the one given; ask the hospitals which one is in force".to_owned(),
+            })
+        }
+        // Outside witnesses come and go without changing who makes an entry final: the folder may name others than the reader.
+        (Some(given), Some(file)) => Ok(given.with_observers(file.observers())),
+        (Some(policy), None) | (None, Some(policy)) => Ok(policy),
         (None, None) => {
             Err(VerifyError::malformed("policy", "is missing, and none was given; pass the policy file that you trust"))
         }
@@ -283,7 +287,7 @@ impl Folder<'_> {
                 })?;
             }
         }
-        if follower.replay().policy().is_some_and(|in_force| in_force != *policy) {
+        if follower.replay().policy().is_some_and(|in_force| in_force != policy.without_observers()) {
             let why =
                 "the ledger's own entries put another policy in force; ask the hospitals which one holds".to_owned();
             return Err(VerifyError::Quorum { place: "policy".to_owned(), why });

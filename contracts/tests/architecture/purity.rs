@@ -6,17 +6,19 @@ use crate::{assert_none, cargo};
 const PURE: [&str; 4] = ["contracts", "models", "privacy", "protocol"];
 
 /// Libraries that reach for sockets, disks, clocks or the machine's randomness.
-const IMPURE_LIBRARIES: [&str; 8] = ["tokio", "quinn", "quinn-proto", "getrandom", "mio", "socket2", "sled", "axum"];
+const IMPURE_LIBRARIES: [&str; 9] =
+    ["tokio", "hyper", "quinn", "quinn-proto", "getrandom", "mio", "socket2", "sled", "axum"];
 
 /// What only a shell may name.
 const IMPURE_PATHS: [&str; 9] =
     ["std::fs", "std::net", "std::env", "std::process", "std::os", "tokio", "quinn", "axum", "getrandom"];
 
 /// Where a pure crate may name them all the same, each behind a feature that is not part of the pure build.
-const EXCEPTIONS: [(&str, &str); 4] = [
+const EXCEPTIONS: [(&str, &str); 5] = [
     ("contracts/src/ledger/keyfile", "feature `fs`: private keys on disk"),
     ("contracts/src/ledger/store", "feature `fs`: the log's flat files"),
     ("contracts/src/verify", "feature `fs`: verification of a folder"),
+    ("protocol/src/http.rs", "feature `http`: one question to a witness or a mirror"),
     ("protocol/src/quic", "feature `quic`: the endpoints both roles share"),
 ];
 

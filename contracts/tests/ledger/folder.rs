@@ -241,3 +241,36 @@ fn a_folder_without_a_policy_asks_for_one() {
     assert!(error.to_string().contains("pass the policy file"), "{error}");
     assert_eq!(verify(&dirs.public()), Ok(1));
 }
+
+#[test]
+fn an_outside_witness_may_stand_on_the_checkpoint_when_the_policy_beside_it_names_its_key() {
+    let dirs = Dirs::new();
+    let batches = write_log(&dirs, &[3, 4]);
+    let outside = witness_signer(7);
+    let cosigned = cosign(&batches[1].note, &[0, 1, 2, 7], NOW_MS / 1000);
+    dirs.open().unwrap().publish(&cosigned).unwrap();
+    assert_eq!(verify(&dirs.public()).unwrap_err().exit_code(), 3, "a line that nobody can check");
+    let shown = policy().with_observers([outside.vkey()]);
+    dirs.open().unwrap().publish_policy(&shown).unwrap();
+    let options = || Options { policy: Some(policy()), ..Options::default() };
+    let report = verify_folder(&dirs.public(), options()).unwrap();
+    assert!(report.cosigners.iter().any(|(name, _)| name == outside.vkey().name()));
+    // The folder's own policy, and another than the reader's in what counts.
+    assert!(verify_folder(&dirs.public(), Options::default()).is_ok());
+    let three = Policy::k_of_n(&log_vkey(), &[0, 1, 2].map(|n| witness_signer(n).vkey().clone()), 3).unwrap();
+    let other = Options { policy: Some(three), ..Options::default() };
+    assert_eq!(verify_folder(&dirs.public(), other).unwrap_err().exit_code(), 4);
+    for name in ["policy", "checkpoint"] {
+        let good = fs::read(dirs.public().join(name)).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(dirs.public().join(name), &bad).unwrap();
+            assert!(verify_folder(&dirs.public(), options()).is_err(), "{name} byte {at}");
+        }
+        fs::write(dirs.public().join(name), good).unwrap();
+    }
+    // It does not make up for a hospital that is missing.
+    dirs.open().unwrap().publish(&cosign(&batches[1].note, &[0, 1, 7], NOW_MS / 1000)).unwrap();
+    assert_eq!(verify_folder(&dirs.public(), options()).unwrap_err().exit_code(), 4);
+}

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_privacy::Suite;
+use leben_protocol::http::Url;
 use serde::{Deserialize, Serialize};
 
 /// The annotated default, as `leben-coordinator init` writes it.
@@ -32,6 +34,12 @@ mask_suite = "aes-256-ctr"
 
 # Most entries in one batch of the ledger (1 to 256).
 batch_entries_max = 256
+
+# Witnesses outside the network (C2SP tlog-witness) that are asked for a cosignature of every checkpoint. It is published with the
+# hospitals' own; nothing waits for it. One block each.
+# [[outside_witness]]
+# vkey = "university.example/witness+1234abcd+AAAA..."
+# url = "http://witness.university.example:7490"
 "#;
 
 /// What the operator sets.
@@ -60,6 +68,39 @@ pub struct Config {
     /// Most entries in a batch.
     #[serde(default = "default_batch_entries_max")]
     pub batch_entries_max: usize,
+    /// Witnesses outside the network.
+    #[serde(default)]
+    pub outside_witness: Vec<OutsideEntry>,
+}
+
+/// One `[[outside_witness]]` as it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideEntry {
+    /// Its key in C2SP form, of type 0x04.
+    pub vkey: String,
+    /// What comes before `/add-checkpoint`.
+    pub url: String,
+}
+
+/// The same, read.
+#[derive(Clone, Debug)]
+pub struct OutsideWitness {
+    /// Its key.
+    pub vkey: VerifierKey,
+    /// Where it is asked.
+    pub url: Url,
+}
+
+impl OutsideEntry {
+    fn read(&self) -> Result<OutsideWitness, String> {
+        let vkey = VerifierKey::parse(&self.vkey).map_err(|error| error.to_string())?;
+        if vkey.kind() != KeyType::Cosignature {
+            return Err(format!("{} is not a witness's key (type 0x04)", vkey.name()));
+        }
+        let url = Url::parse(&self.url).map_err(|error| error.to_string())?;
+        Ok(OutsideWitness { vkey, url })
+    }
 }
 
 /// Why the settings cannot be used.
@@ -91,6 +132,14 @@ pub enum ConfigError {
         /// Its range.
         expected: &'static str,
     },
+    /// An outside witness that cannot be asked.
+    #[error("{path}: [[outside_witness]] {why}")]
+    Outside {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 fn default_listen() -> SocketAddr {
@@ -117,6 +166,7 @@ impl Config {
             away_ms_max: default_away_ms_max(),
             mask_suite: Suite::default(),
             batch_entries_max: default_batch_entries_max(),
+            outside_witness: Vec::new(),
         }
     }
 
@@ -132,7 +182,14 @@ impl Config {
         if !(1..=256).contains(&config.batch_entries_max) {
             return range("batch_entries_max", "from 1 to 256 entries");
         }
+        let outside = |why| ConfigError::Outside { path: path.to_owned(), why };
+        config.outside_witnesses().map_err(outside)?;
         Ok(config)
+    }
+
+    /// The witnesses outside the network.
+    pub fn outside_witnesses(&self) -> Result<Vec<OutsideWitness>, String> {
+        self.outside_witness.iter().map(OutsideEntry::read).collect()
     }
 
     /// The template with this origin and party filled in.
@@ -155,6 +212,7 @@ mod tests {
             ("origin = 'a'\nparty = 'b'\nlissten = '1.2.3.4:5'", "lissten"),
             ("origin = 'a'\nparty = 'b'\naway_ms_max = 3", "away_ms_max"),
             ("origin = 'a'", "party"),
+            ("origin = 'a'\nparty = 'b'\n[[outside_witness]]\nvkey = 'w'\nurl = 'http://w'", "outside_witness"),
         ] {
             std::fs::write(&path, text).unwrap();
             assert!(Config::load(&path).unwrap_err().to_string().contains(named), "{named}");

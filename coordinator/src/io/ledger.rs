@@ -21,9 +21,11 @@ use leben_contracts::agreement::party::{PartyId, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::CheckpointError;
 use leben_contracts::ledger::entry::{Entry, Envelope};
-use leben_contracts::ledger::note::{Note, VerifierKey};
-use leben_contracts::ledger::policy::Policy;
-use leben_contracts::ledger::store::{Head, LogReader, LogStore};
+use leben_contracts::ledger::merkle::Hash;
+use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note, SignatureLine, VerifierKey};
+use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
+use leben_contracts::ledger::store::{Head, LogReader, LogStore, ReadError, read_at_most};
+use leben_contracts::ledger::tile::TilePath;
 use leben_protocol::frame::ContractId;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -63,6 +65,8 @@ pub(super) enum Command {
     NotCosigned { party: String, size: u64, mirror_size: u64, reject: Reject },
     /// A witness holds the published checkpoint.
     Certified { party: String, size: u64 },
+    /// A cosignature line of a witness outside the network.
+    Observed { size: u64, line: SignatureLine },
 }
 
 /// The final part of the ledger, replayed.
@@ -77,6 +81,7 @@ struct Shared {
     reader: LogReader,
     final_part: RwLock<Final>,
     finals: watch::Sender<u64>,
+    shown: watch::Sender<Option<String>>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -101,9 +106,10 @@ impl Ledger {
         author: Author,
         metrics: Arc<super::metrics::Metrics>,
         batch_max: usize,
+        observers: Vec<VerifierKey>,
     ) -> Result<(Ledger, tokio::task::JoinHandle<Result<(), Fatal>>), Fatal> {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
-        let (sequence, final_part) = Sequence::recover(store, log_key, origin, author, metrics, batch_max)?;
+        let (sequence, final_part) = Sequence::recover(store, log_key, origin, author, metrics, batch_max, observers)?;
         let finals = watch::Sender::new(final_part.state.next_index());
         let ledger = Ledger(Arc::new(Shared {
             origin: origin.to_owned(),
@@ -111,6 +117,7 @@ impl Ledger {
             reader: sequence.reader(),
             final_part: RwLock::new(final_part),
             finals,
+            shown: watch::Sender::new(None),
             commands,
         }));
         let writer = tokio::spawn(sequence.run(waiting, ledger.clone()));
@@ -135,6 +142,32 @@ impl Ledger {
     /// Hears of each growth of the final part.
     pub fn watch_final(&self) -> watch::Receiver<u64> {
         self.0.finals.subscribe()
+    }
+
+    /// Hears of each checkpoint that witnesses outside should see.
+    pub fn watch_shown(&self) -> watch::Receiver<Option<String>> {
+        self.0.shown.subscribe()
+    }
+
+    pub(super) fn show(&self, note: Option<String>) {
+        self.0.shown.send_if_modified(|shown| {
+            let changed = *shown != note;
+            *shown = note;
+            changed
+        });
+    }
+
+    /// A witness outside the network cosigned.
+    pub async fn observed(&self, size: u64, line: SignatureLine) {
+        self.tell(Command::Observed { size, line }).await;
+    }
+
+    /// Consistency proof between two committed sizes; empty from nothing and to the same.
+    pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ReadError> {
+        match from == 0 || from == to {
+            true => Ok(Vec::new()),
+            false => self.0.reader.consistency(from, to),
+        }
     }
 
     /// Looks at the final part.
@@ -264,18 +297,15 @@ impl Ledger {
         Ok(found)
     }
 
-    /// A file of the published folder: the checkpoint, or a tile of a committed part. Nothing else lies there.
+    /// A file of the published folder: `checkpoint`, `policy`, or a tile of a committed part. Nothing else lies there. A partial tile
+    /// that has grown since a reader's checkpoint is cut to what that reader asks for.
     pub fn file(&self, path: &str) -> Result<Vec<u8>, Reject> {
-        let not_found = || Reject::new(RejectCode::NotFound, format!("the ledger has no file '{path}'"));
-        match path {
-            "checkpoint" => {
-                self.0.reader.checkpoint().map(|note| note.to_string().into_bytes()).map_err(|_| not_found())
-            }
-            tile => {
-                let tile = leben_contracts::ledger::tile::TilePath::parse(tile).map_err(|_| not_found())?;
-                std::fs::read(self.0.reader.dir().join(tile.to_string())).map_err(|_| not_found())
-            }
-        }
+        let found = match path {
+            "checkpoint" => read_at_most(&self.0.reader.dir().join(path), NOTE_BYTES_MAX).ok(),
+            "policy" => read_at_most(&self.0.reader.dir().join(path), POLICY_BYTES_MAX).ok(),
+            tile => TilePath::parse(tile).ok().and_then(|tile| self.0.reader.tile_bytes(&tile).ok()),
+        };
+        found.ok_or_else(|| Reject::new(RejectCode::NotFound, format!("the ledger has no file '{path}'")))
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub rounds: IntCounter,
     /// Slots that ended without one.
     pub slots_abandoned: IntCounter,
+    /// Questions to outside witnesses, by witness and by how they ended.
+    pub outside: IntCounterVec,
 }
 
 impl Metrics {
@@ -47,6 +49,10 @@ impl Metrics {
             upload_bytes: counter("leben_upload_bytes_total", "Bytes of masked chunks received")?,
             rounds: counter("leben_rounds_total", "Rounds that ended in a sum")?,
             slots_abandoned: counter("leben_slots_abandoned_total", "Slots that ended without a sum")?,
+            outside: IntCounterVec::new(
+                Opts::new("leben_outside_witness_total", "Questions to outside witnesses, by how they ended"),
+                &["witness", "ended"],
+            )?,
         };
         metrics.registry.register(Box::new(metrics.ledger_size.clone()))?;
         metrics.registry.register(Box::new(metrics.ledger_final_size.clone()))?;
@@ -57,6 +63,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.upload_bytes.clone()))?;
         metrics.registry.register(Box::new(metrics.rounds.clone()))?;
         metrics.registry.register(Box::new(metrics.slots_abandoned.clone()))?;
+        metrics.registry.register(Box::new(metrics.outside.clone()))?;
         Ok(metrics)
     }
 

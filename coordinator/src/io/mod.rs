@@ -2,7 +2,8 @@
 //!
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door` and `sequence` (the one writer), [`server`] (who is
 //! at the other end), [`requests`], [`enrol`], [`uploads`] and [`spool`] (what they want), [`jobs`] with its [`events`] (the
-//! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`fatal`] and [`clock`].
+//! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
+//! elsewhere), [`fatal`] and [`clock`].
 
 pub mod clock;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod index;
 pub mod jobs;
 pub mod ledger;
 pub mod metrics;
+pub mod outside;
 pub mod requests;
 mod sequence;
 pub mod server;
@@ -121,9 +123,15 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let party = PartyId::new(&config.party).map_err(|error| Fatal::Start(error.to_string()))?;
     let author = Author { party, key: party_key.clone() };
     let mut tasks = tokio::task::JoinSet::new();
+    let witnesses = config.outside_witnesses().map_err(Fatal::Start)?;
+    let observers = witnesses.iter().map(|witness| witness.vkey.clone()).collect();
+    let batch_max = config.batch_entries_max;
     let (ledger, writer) =
-        Ledger::start(log_store, log_key, &config.origin, author, metrics.clone(), config.batch_entries_max)?;
+        Ledger::start(log_store, log_key, &config.origin, author, metrics.clone(), batch_max, observers)?;
     tasks.spawn(async move { writer.await.map_err(|error| Fatal::Inconsistent(error.to_string()))? });
+    for witness in witnesses {
+        tasks.spawn(outside::keep(witness, ledger.clone(), metrics.clone()));
+    }
     setup::offer_algorithms(&ledger).await?;
     tasks.spawn(index::keep(store.path("state/index"), ledger.clone()));
     let (events, waiting) = mpsc::channel(EVENTS_MAX);

@@ -59,6 +59,7 @@ impl Sequence {
         author: Author,
         metrics: Arc<Metrics>,
         batch_max: usize,
+        observers: Vec<VerifierKey>,
     ) -> Result<(Sequence, Final), Fatal> {
         let signer = NoteSigner::new(origin, KeyType::Ed25519, log_key).map_err(broken)?;
         let log = signer.vkey().clone();
@@ -99,15 +100,18 @@ impl Sequence {
         };
         if let Some(note) = &note {
             // It was cosigned when it was published: what is not, any more, was changed since.
-            policy.evaluate(note, UnknownSigners::Refuse).map_err(|error| {
+            // An outside witness that the settings name no longer may still stand on it; then the policy beside it has its key.
+            let beside = reader.policy().map_err(broken)?;
+            let listed = beside.iter().flat_map(Policy::observers).chain(&observers);
+            policy.with_observers(listed).evaluate(note, UnknownSigners::Refuse).map_err(|error| {
                 let path = reader.dir().join("checkpoint");
                 broken(format!("{} is damaged: {error}; copy it from a hospital's mirror/public", path.display()))
             })?;
         }
-        let note = note.map(|note| note.to_string());
         let builder = store.builder().map_err(broken)?;
         let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
-        let finality = Finality::new(published, note, policy);
+        let note = note.map(|note| policy.with_observers(&observers).known_lines(&note).to_string());
+        let finality = Finality::new(published, note, policy).with_observers(observers);
         let callers = Callers::default();
         let door = Door::new(RollCall::new(policies), metrics.clone());
         let sequence =
@@ -127,6 +131,7 @@ impl Sequence {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, ledger: Ledger) -> Result<(), Fatal> {
         self.begin_flight()?;
         self.carry_out(&ledger)?;
+        ledger.show(self.finality.shown());
         loop {
             let first = match self.door.poll_timeout() {
                 None => commands.recv().await,
@@ -153,6 +158,7 @@ impl Sequence {
             tokio::task::block_in_place(|| self.commit(batch))?;
             self.begin_flight()?;
             tokio::task::block_in_place(|| self.carry_out(&ledger))?;
+            ledger.show(self.finality.shown());
         }
     }
 
@@ -213,6 +219,11 @@ impl Sequence {
                 self.finality.handle_not_cosigned(&party, mirror_size, size);
             }
             Command::Certified { party, size } => self.finality.handle_certified(&party, size),
+            Command::Observed { size, line } => {
+                if let Err(error) = self.finality.handle_observed(size, line) {
+                    tracing::warn!(%error, "an outside witness's cosignature was refused");
+                }
+            }
         }
         Ok(())
     }

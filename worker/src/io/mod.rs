@@ -3,7 +3,7 @@
 //! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] (what is on disk),
 //! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up),
 //! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
-//! loop that carries out the agent's actions), [`metrics`], [`check`], [`cli`].
+//! loop that carries out the agent's actions), [`metrics`], [`check`], [`cli`]. By itself stands [`witness`]: a plain witness for outsiders.
 
 pub mod approvals;
 pub mod check;
@@ -21,6 +21,7 @@ pub mod sources;
 pub mod store;
 mod tasks;
 pub mod upload;
+pub mod witness;
 pub mod work;
 
 pub use config::Config;

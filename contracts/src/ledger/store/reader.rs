@@ -5,6 +5,7 @@ use super::durable::{names, read_at_most};
 use crate::ledger::checkpoint::{Checkpoint, CheckpointError};
 use crate::ledger::merkle::{self, Hash};
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
+use crate::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use crate::ledger::proof::TlogProof;
 use crate::ledger::tile::{
     Builder, TILE_WIDTH, TileError, TileKind, TileNodes, TilePath, TileReader, decode_bundle, decode_hashes,
@@ -83,6 +84,19 @@ impl LogReader {
     pub fn checkpoint(&self) -> Result<Note, ReadError> {
         let bytes = read_at_most(&self.dir.join("checkpoint"), NOTE_BYTES_MAX)?;
         Ok(Note::parse(&bytes).map_err(CheckpointError::from)?)
+    }
+
+    /// The policy that lies beside the checkpoint, unverified; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`]; a file that is no policy is damage.
+    pub fn policy(&self) -> Result<Option<Policy>, ReadError> {
+        let path = self.dir.join("policy");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = read_at_most(&path, POLICY_BYTES_MAX)?;
+        Policy::parse(&bytes).map(Some).map_err(|error| StoreError::Corrupt { path, why: error.to_string() }.into())
     }
 
     /// The bytes of a tile: of this width, or the beginning of a wider file of the same tile, cut by the caller's decoder.
@@ -185,7 +199,10 @@ impl LogReader {
     }
 
     /// The bytes of exactly this tile, cut from a wider file of the same tile where only that is left.
-    pub(super) fn tile_bytes(&self, path: &TilePath) -> Result<Vec<u8>, ReadError> {
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn tile_bytes(&self, path: &TilePath) -> Result<Vec<u8>, ReadError> {
         let (found, mut bytes) = self.wider(path)?;
         if found.width != path.width {
             bytes = match path.kind {

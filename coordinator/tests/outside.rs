@@ -1,0 +1,112 @@
+//! Outside witnesses on their way through the certificate round: published when they verify, never shown to hospitals, never counted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
+
+use ed25519_dalek::SigningKey;
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
+use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+use leben_coordinator::finality::{Action, Finality};
+
+const ORIGIN: &str = "ledger.example/outside";
+
+fn signer(name: &str, n: u8) -> NoteSigner {
+    let kind = if n == 1 { KeyType::Ed25519 } else { KeyType::Cosignature };
+    NoteSigner::new(name, kind, SigningKey::from_bytes(&[n; 32])).unwrap()
+}
+
+fn log() -> NoteSigner {
+    signer(ORIGIN, 1)
+}
+
+fn checkpoint(size: u64) -> Note {
+    let mut note = Note::new(Checkpoint::new(ORIGIN, size, [size as u8; 32]).to_string()).unwrap();
+    note.push(log().sign(note.text(), 0)).unwrap();
+    note
+}
+
+fn policy() -> Policy {
+    let hospitals: Vec<_> = (2..5).map(|n| signer(&format!("h{n}"), n).vkey().clone()).collect();
+    Policy::k_of_n(log().vkey(), &hospitals, 2).unwrap()
+}
+
+fn actions(finality: &mut Finality) -> Vec<Action> {
+    std::iter::from_fn(|| finality.poll_action()).collect()
+}
+
+fn published(actions: &[Action]) -> Vec<(Note, Policy)> {
+    let publish = |action: &Action| match action {
+        Action::Publish { note, policy } => Some((Note::parse(note.as_bytes()).unwrap(), (**policy).clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(publish).collect()
+}
+
+fn names(note: &Note) -> Vec<&str> {
+    note.signatures().iter().map(|line| line.name.as_str()).collect()
+}
+
+/// Two hospitals cosign; what happens.
+fn two_cosign(finality: &mut Finality, size: u64) -> Vec<Action> {
+    for n in 2..4 {
+        let name = format!("h{n}");
+        let line = signer(&name, n).sign(checkpoint(size).text(), 5).to_string();
+        finality.handle_cosigned(&name, size, &line).unwrap();
+    }
+    actions(finality)
+}
+
+#[test]
+fn early_or_late_it_is_published_and_no_hospital_is_shown_it() {
+    let outside = signer("uni.example/w", 9);
+    let line = |size, time_s| outside.sign(checkpoint(size).text(), time_s);
+    let mut finality = Finality::new(0, None, policy()).with_observers(vec![outside.vkey().clone()]);
+    for n in 2..5 {
+        finality.handle_up(&format!("h{n}"), 0, 0);
+    }
+    finality.begin(checkpoint(3), policy()).unwrap();
+    assert_eq!(finality.shown(), Some(checkpoint(3).to_string()));
+    finality.handle_observed(3, line(3, 7)).unwrap();
+    assert!(published(&actions(&mut finality)).is_empty(), "the quorum is not there yet");
+    let done = two_cosign(&mut finality, 3);
+    let (note, shown) = published(&done).remove(0);
+    assert_eq!(names(&note), [ORIGIN, "h2", "h3", "uni.example/w"]);
+    assert_eq!(shown.evaluate(&note, UnknownSigners::Refuse).unwrap().cosigners.len(), 3);
+    let hospitals: Vec<_> =
+        done.iter().filter_map(|a| if let Action::Show { note, .. } = a { Some(note) } else { None }).collect();
+    assert!(hospitals.len() == 3 && hospitals.iter().all(|note| !note.contains("uni.example")));
+    ["h2", "h3"].iter().for_each(|name| finality.handle_certified(name, 3));
+    actions(&mut finality);
+    assert_eq!(finality.final_size(), 3);
+
+    // Late: the same checkpoint is published again, with the newer line in place of the older.
+    finality.handle_observed(3, line(3, 8)).unwrap();
+    let (note, _) = published(&actions(&mut finality)).remove(0);
+    assert_eq!(names(&note), [ORIGIN, "h2", "h3", "uni.example/w"]);
+    // The next checkpoint starts without it; a line for one that is no longer public changes nothing.
+    finality.begin(checkpoint(4), policy()).unwrap();
+    let (note, shown) = published(&two_cosign(&mut finality, 4)).remove(0);
+    assert_eq!(names(&note), [ORIGIN, "h2", "h3"]);
+    assert_eq!(shown.observers().count(), 1, "its key stays listed, so that no reader meets a line without a key");
+    finality.handle_observed(3, line(3, 9)).unwrap();
+    assert!(published(&actions(&mut finality)).is_empty());
+}
+
+#[test]
+fn a_restart_keeps_the_line_and_a_wrong_one_is_refused() {
+    let (outside, stranger) = (signer("uni.example/w", 9), signer("uni.example/w", 10));
+    let mut note = checkpoint(3);
+    note.push(signer("h2", 2).sign(note.text(), 5)).unwrap();
+    note.push(signer("h3", 3).sign(note.text(), 5)).unwrap();
+    let own = note.to_string();
+    note.push(outside.sign(note.text(), 6)).unwrap();
+    let mut finality = Finality::new(3, Some(note.to_string()), policy()).with_observers(vec![outside.vkey().clone()]);
+    assert_eq!(finality.published(), Some(own.as_str()), "hospitals and proofs go without it");
+    for line in
+        [stranger.sign(note.text(), 7), outside.sign(checkpoint(4).text(), 7), signer("h4", 4).sign(note.text(), 7)]
+    {
+        assert!(finality.handle_observed(3, line).is_err());
+    }
+    assert!(published(&actions(&mut finality)).is_empty());
+    finality.handle_observed(3, outside.sign(note.text(), 8)).unwrap();
+    assert_eq!(names(&published(&actions(&mut finality)).remove(0).0), [ORIGIN, "h2", "h3", "uni.example/w"]);
+}
