@@ -2,7 +2,8 @@
 # Sets up what the tests need and runs every check and every test, from a clone with only Rust and Python 3.
 #
 #     ./test.sh           what a submission must pass
-#     ./test.sh --long    and then the tests that take a quarter of an hour: 1,000 random stories of up to 30 hospitals
+#     ./test.sh --long    and then the tests that take half an hour: 1,000 random stories of up to 30 hospitals, every fault
+#                         of a ledger's disk, 500 deaths of a coordinator
 #
 # Everything it makes lies in .setup/ and target/. It stops at the first step that fails and says which.
 # Where a folder ../shared (or the one LEBEN_SHARED names) holds more real data, tests on it run too.
@@ -46,6 +47,15 @@ set_up_deny() {
     PATH="$SETUP/tools/bin:$PATH"
 }
 
+# Breaks and watches the system calls of a process. Without it, or where a process may not be traced, those tests say so.
+set_up_strace() {
+    if command -v strace >/dev/null; then return; fi
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update && apt-get install --yes --no-install-recommends strace; } >"$SETUP/strace.log" 2>&1 || true
+    fi
+    command -v strace >/dev/null || echo "skipped: no strace here (on Debian: apt-get install strace); the tests that need it say so"
+}
+
 # The advisory database is a repository of its own, out of reach of many build machines. Outside CI a new advisory is
 # shown and is no failure: it says something about the day, not about this copy of the code.
 check_advisories() {
@@ -67,6 +77,8 @@ run_tests() {
 
 run_long_tests() {
     cargo test --locked --release -p leben-simulation --no-fail-fast -- --ignored --nocapture 2>&1 | tee -a "$LOG"
+    cargo test --locked -p leben-contracts --test ledger --no-fail-fast -- --ignored --nocapture 2>&1 | tee -a "$LOG"
+    cargo test --locked -p leben --test system --no-fail-fast -- --ignored --nocapture faults 2>&1 | tee -a "$LOG"
 }
 
 run_doc_tests() {
@@ -103,6 +115,7 @@ step "python environment" set_up_python
 export LEBEN_HEART_DATA="$SETUP/heart-data"
 step "UCI heart data of four hospitals" "$SETUP/venv/bin/python" deploy/fetch_heart.py "$LEBEN_HEART_DATA" \
     ${LEBEN_SHARED:+--compare "$LEBEN_SHARED/data/fed_heart_disease"}
+step "strace" set_up_strace
 step "cargo-deny" set_up_deny
 step "crates" cargo fetch --locked
 

@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
 mod bad_input;
+mod disk;
+mod driver;
+mod faults;
 mod folder;
 mod forks;
 mod golden;
 mod oracles;
 mod parsers;
+mod power;
 mod sequencer;
 mod store;
+mod strace;
 mod support;
 mod witness;

@@ -114,6 +114,13 @@ impl Dirs {
     pub fn new() -> Self {
         Self { temp: tempfile::tempdir().unwrap() }
     }
+    /// In memory where the machine has such a folder: a crash test asks what was ordered, not how long it takes.
+    pub fn in_memory() -> Self {
+        match tempfile::tempdir_in("/dev/shm") {
+            Ok(temp) => Self { temp },
+            Err(_) => Self::new(),
+        }
+    }
     pub fn public(&self) -> PathBuf {
         self.temp.path().join("public")
     }
@@ -125,7 +132,7 @@ impl Dirs {
     }
     /// What a crash now would leave behind.
     pub fn copy(&self) -> Self {
-        let copy = Self::new();
+        let copy = Self { temp: tempfile::tempdir_in(self.temp.path().parent().unwrap()).unwrap() };
         copy_dir(self.temp.path(), copy.temp.path());
         copy
     }

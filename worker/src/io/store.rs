@@ -208,10 +208,11 @@ impl Store {
         let mut jobs = BTreeMap::new();
         for (name, path) in entries_of(&self.folder.join("jobs"))? {
             let Ok(Hash32(id)) = name.parse::<Hash32>() else { continue };
-            if !path.join("seed").exists() {
-                continue;
-            }
-            let seed = Zeroizing::new(keyfile::load(&path.join("seed"))?.to_bytes());
+            let seed = match keyfile::load(&path.join("seed")) {
+                Ok(key) => Zeroizing::new(key.to_bytes()),
+                Err(KeyFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
             let journal = read_json(&path.join("journal.json"))?.unwrap_or_default();
             jobs.insert(id, StoredJob { seed, journal });
         }
@@ -312,10 +313,7 @@ pub fn entries_of(folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
 }
 
 fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, DiskError> {
-    match path.exists() {
-        true => Ok(Some(leben_contracts::ledger::store::read_at_most(path, bytes_max)?)),
-        false => Ok(None),
-    }
+    Ok(leben_contracts::ledger::store::read_if_there(path, bytes_max)?)
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
@@ -334,9 +332,9 @@ fn keep_private(folder: &Path) -> Result<(), DiskError> {
 /// Opens the log at its end. A last line that a crash cut short is taken off: it was never acknowledged.
 fn open_audit(path: &Path) -> Result<(File, [u8; 32]), DiskError> {
     let fail = |what| move |error| DiskError::Io { what, path: path.to_owned(), error };
-    let text = match path.exists() {
-        true => fs::read(path).map_err(fail("read"))?,
-        false => Vec::new(),
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        text => text.map_err(fail("read"))?,
     };
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let file = OpenOptions::new().create(true).append(true).open(path).map_err(fail("open"))?;

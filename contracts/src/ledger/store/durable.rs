@@ -1,6 +1,7 @@
 //! The few ways in which this project writes a file that must survive a crash.
 
 use super::StoreError;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,8 +34,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 /// Creates a file that must never change, with its folders. A file that is there already must hold the same bytes. The caller syncs
 /// the folder, once for all files in it.
 pub(super) fn create_once(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    if path.exists() {
-        let there = fs::read(path).map_err(failed("read", path))?;
+    if let Some(there) = unless_absent(fs::read(path)).map_err(failed("read", path))? {
         if there != bytes {
             let why = "it exists already with other bytes than the log is about to write".to_owned();
             return Err(StoreError::Corrupt { path: path.to_path_buf(), why });
@@ -66,16 +66,20 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
     dir.sync_all().map_err(failed("fsync", path))
 }
 
+/// Makes the names of these folders durable, as far as they exist: a process that died may have made one and not come to its fsync,
+/// and what stands in it would go with it when the power does.
+pub(super) fn settle(folders: &[&Path]) -> Result<(), StoreError> {
+    let above: BTreeSet<&Path> = folders.iter().filter(|folder| folder.is_dir()).map(|folder| parent(folder)).collect();
+    above.into_iter().try_for_each(sync_dir)
+}
+
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
 /// Removes a file, if it is there. Not made durable: a file that comes back after a crash is removed again.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(e)),
-        _ => Ok(()),
-    }
+    unless_absent(fs::remove_file(path)).map_err(failed("remove", path)).map(drop)
 }
 
 /// Names in a folder, sorted; one that is not UTF-8 is an error.
@@ -95,7 +99,19 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
 /// # Errors
 /// [`StoreError::Io`]; [`StoreError::Corrupt`] when it is longer.
 pub fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, StoreError> {
-    let file = File::open(path).map_err(failed("open", path))?;
+    match read_if_there(path, bytes_max)? {
+        Some(bytes) => Ok(bytes),
+        None => Err(failed("open", path)(io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// The same, or `None` when there is no such file. A disk that does not answer is an error and no missing file: what this
+/// project remembers must not seem forgotten.
+///
+/// # Errors
+/// As [`read_at_most`].
+pub fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(file) = unless_absent(File::open(path)).map_err(failed("open", path))? else { return Ok(None) };
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes).map_err(failed("read", path))?;
@@ -103,7 +119,19 @@ pub fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, StoreError
         let why = format!("it is longer than the {bytes_max} bytes it can have");
         return Err(StoreError::Corrupt { path: path.to_path_buf(), why });
     }
-    Ok(bytes)
+    Ok(Some(bytes))
+}
+
+/// Whether something is there, or the system's reason not to say.
+pub(super) fn is_there(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(failed("look for", path))
+}
+
+fn unless_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// Takes the folder's lock, held until the file is dropped or the process ends however it ends.

@@ -26,7 +26,7 @@ mod mirror;
 mod reader;
 mod staging;
 
-pub use durable::{durable_replace, ensure_dir, read_at_most};
+pub use durable::{durable_replace, ensure_dir, read_at_most, read_if_there};
 pub use export::export;
 pub use mirror::{Mirror, MirrorError};
 pub use reader::{BUNDLE_BYTES_MAX, LogReader, ReadError};
@@ -152,6 +152,9 @@ impl LogStore {
         ensure_dir(public)?;
         ensure_dir(&state.join("staging"))?;
         let lock = durable::lock(&state.join("lock"))?;
+        // HEAD and `checkpoint` may have been renamed by a process that died before it could fsync their names.
+        durable::settle(&[public, state, &state.join("staging")])?;
+        [public, state].into_iter().try_for_each(durable::sync_dir)?;
         let head = read_note(&state.join("HEAD"), log)?;
         let published = read_note(&public.join("checkpoint"), log)?;
         let (public, state, log) = (public.to_path_buf(), state.to_path_buf(), log.clone());
@@ -228,7 +231,7 @@ impl LogStore {
             if read_note(&path, &store.log)?.map(|h| h.note) != store.head.as_ref().map(|h| h.note.clone()) {
                 return Err(StoreError::LostSwap);
             }
-            if !store.staged(batch.size).is_file() || batch.first_index != store.size() {
+            if !durable::is_there(&store.staged(batch.size))? || batch.first_index != store.size() {
                 return Err(StoreError::OutOfOrder("a batch was committed before it was staged"));
             }
             let head = Head::of(batch.note.clone(), &store.log)?;
@@ -317,7 +320,7 @@ impl LogStore {
         if seen > head {
             return Err(StoreError::RolledBack { seen, head });
         }
-        if self.head.is_none() && self.public.join("tile").exists() {
+        if self.head.is_none() && durable::is_there(&self.public.join("tile"))? {
             return Err(StoreError::RolledBack { seen: 1, head: 0 });
         }
         let dir = self.state.join("staging");
@@ -327,6 +330,10 @@ impl LogStore {
                 Ok(size) if size <= head => {
                     let bytes = read_at_most(&path, staging::STAGED_BYTES_MAX)?;
                     let batch = staging::decode(&bytes).map_err(|why| StoreError::Corrupt { path, why })?;
+                    let tiles: Vec<PathBuf> =
+                        batch.files.iter().map(|f| self.public.join(f.path.to_string())).collect();
+                    let inside = tiles.iter().flat_map(|tile| tile.ancestors().skip(1));
+                    durable::settle(&inside.filter(|folder| folder.starts_with(&self.public)).collect::<Vec<_>>())?;
                     self.apply(&batch)?;
                 }
                 _ => durable::remove(&path)?,
@@ -385,10 +392,7 @@ impl LogStore {
 }
 
 fn read_note(path: &Path, log: &VerifierKey) -> Result<Option<Head>, StoreError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let bytes = read_at_most(path, NOTE_BYTES_MAX)?;
+    let Some(bytes) = read_if_there(path, NOTE_BYTES_MAX)? else { return Ok(None) };
     let head = Note::parse(&bytes).map_err(CheckpointError::from).and_then(|note| Head::of(note, log));
     head.map(Some).map_err(|e| StoreError::Corrupt { path: path.to_path_buf(), why: e.to_string() })
 }
