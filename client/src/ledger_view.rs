@@ -6,8 +6,10 @@ use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::Entry;
 use serde_json::{Value, json};
 
-use crate::ledger::{Ledger, short};
+use crate::ledger::{Ledger, LedgerError, short};
 use crate::show::{Side, Table, clean, utc};
+use crate::story::sentence;
+use crate::vouched::{proven, signers};
 
 /// Which entries.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +20,9 @@ pub struct Filter {
     pub actor: Option<String>,
     /// On contracts whose id begins so; the proposal itself counts.
     pub contract: Option<String>,
-    /// With this text in kind, actor, contract or body, whatever the case.
+    /// Sequenced at this time or later, Unix milliseconds.
+    pub since_ms: u64,
+    /// With this text in kind, actor, contract, body or in the sentence that says what happened, whatever the case.
     pub text: Option<String>,
 }
 
@@ -32,10 +36,12 @@ impl Filter {
         let on =
             self.contract.as_ref().is_none_or(|start| !contract.is_empty() && contract.starts_with(start.as_str()));
         let found = self.text.as_ref().is_none_or(|text| {
-            let whole = format!("{} {} {contract} {} {}", action.kind, action.actor, action.role, action.body);
+            let what = sentence(entry);
+            let whole = format!("{} {} {contract} {} {} {what}", action.kind, action.actor, action.role, action.body);
             whole.to_lowercase().contains(&text.to_lowercase())
         });
-        same(&self.kind, &action.kind) && same(&self.actor, &action.actor) && on && found
+        let recent = entry.seq_ms() >= self.since_ms;
+        recent && same(&self.kind, &action.kind) && same(&self.actor, &action.actor) && on && found
     }
 }
 
@@ -48,7 +54,7 @@ pub fn contract_of(entry: &Entry) -> Option<String> {
     }
 }
 
-/// One line an entry.
+/// One line an entry, after two lines of heading.
 pub fn table(entries: &[(u64, Entry)]) -> String {
     let head = [
         ("entry", Side::Right),
@@ -56,12 +62,14 @@ pub fn table(entries: &[(u64, Entry)]) -> String {
         ("kind", Side::Left),
         ("by", Side::Left),
         ("contract", Side::Left),
+        ("what", Side::Left),
     ];
     let mut table = Table::new(&head);
     for (index, entry) in entries {
         let action = entry.action();
         let contract: String = contract_of(entry).unwrap_or_default().chars().take(12).collect();
-        table.row([index.to_string(), utc(entry.seq_ms()), action.kind.clone(), action.actor.clone(), contract]);
+        let (time, what) = (utc(entry.seq_ms()), sentence(entry));
+        table.row([index.to_string(), time, action.kind.clone(), action.actor.clone(), contract, what]);
     }
     table.to_text()
 }
@@ -71,30 +79,37 @@ pub fn entry_json(index: u64, entry: &Entry) -> Value {
     let action = entry.action();
     json!({
         "index": index, "seq_ms": entry.seq_ms(), "kind": action.kind, "actor": action.actor, "role": action.role,
-        "contract": contract_of(entry), "leaf_hash": hex::encode(entry.leaf_hash()),
+        "contract": contract_of(entry), "what": sentence(entry), "leaf_hash": hex::encode(entry.leaf_hash()),
         "payload_hash": hex::encode(entry.envelope().payload_hash()),
         "signed_by": entry.envelope().signatures().iter().map(|s| s.keyid.clone()).collect::<Vec<_>>(),
         "body": action.body,
     })
 }
 
-/// One entry for people, with whose keys signed it.
-pub fn entry_text(state: &State, index: u64, entry: &Entry) -> String {
+/// One entry for scripts, with who signed it and what proves it.
+pub fn entry_json_whole(ledger: &Ledger, index: u64, entry: &Entry) -> Value {
+    let mut value = entry_json(index, entry);
+    let signers = signers(ledger.state(), index, entry);
+    value["signatures"] =
+        signers.iter().map(|s| json!({"keyid": s.keyid, "party": s.party, "ok": s.is_good()})).collect();
+    value["proof"] = proven(ledger, index, entry).to_json();
+    value
+}
+
+/// One entry for people, with whose keys signed it and what proves it.
+pub fn entry_text(ledger: &Ledger, index: u64, entry: &Entry) -> String {
     let action = entry.action();
-    let mut out = format!("entry {index}: {} by {} as {}\n", action.kind, clean(&action.actor), clean(&action.role));
+    let mut out = format!("entry {index}: {} {}\n", clean(&action.actor), sentence(entry));
+    out += &format!("  kind       {}, as {}\n", action.kind, clean(&action.role));
     out += &format!("  recorded   {} UTC\n", utc(entry.seq_ms()));
     if let Some(contract) = contract_of(entry) {
         out += &format!("  contract   {}\n", clean(&contract));
     }
     out += &format!("  leaf hash  {}\n", hex::encode(entry.leaf_hash()));
-    for signature in entry.envelope().signatures() {
-        let by = |party: &&leben_contracts::agreement::party::Party| {
-            party.periods.iter().any(|period| period.keys.party.keyid() == signature.keyid)
-        };
-        let who = state.parties().find(by).map_or("a key that is not enrolled", |party| party.id.as_str());
-        let keyid: String = signature.keyid.chars().take(16).collect();
-        out += &format!("  signed by  {who} (key {keyid})\n");
+    for signer in signers(ledger.state(), index, entry) {
+        out += &format!("  signed by  {}\n", signer.to_text());
     }
+    out += &format!("  proof      {}\n", proven(ledger, index, entry).to_text());
     let body = serde_json::to_string_pretty(&action.body).unwrap_or_default();
     out += "  body\n";
     out += &body.lines().map(|line| format!("    {}\n", clean(line))).collect::<String>();
@@ -149,16 +164,53 @@ pub fn waits_for(contract: &Contract) -> String {
     }
 }
 
-/// One contract for people: state, signatures, stages, money, then the terms.
-pub fn contract_text(ledger: &Ledger, contract: &Contract) -> String {
+/// Entries read at once.
+const STEP: u64 = 4096;
+
+/// Every entry on a contract, from its proposal on.
+///
+/// # Errors
+/// [`LedgerError`].
+pub fn story(ledger: &Ledger, contract: &Contract) -> Result<Vec<(u64, Entry)>, LedgerError> {
+    let filter = Filter { contract: Some(contract.id.to_string()), ..Filter::default() };
+    let mut all = Vec::new();
+    for start in (contract.proposed_index..ledger.size()).step_by(STEP as usize) {
+        let read = ledger.entries(start..start.saturating_add(STEP))?;
+        all.extend(read.into_iter().filter(|(_, entry)| filter.admits(entry)));
+    }
+    Ok(all)
+}
+
+fn story_text(entries: &[(u64, Entry)]) -> String {
+    let head = [("time (UTC)", Side::Left), ("entry", Side::Right), ("who", Side::Left), ("what", Side::Left)];
+    let mut table = Table::new(&head);
+    for (index, entry) in entries {
+        table.row([utc(entry.seq_ms()), index.to_string(), entry.action().actor.clone(), sentence(entry)]);
+    }
+    table.to_text()
+}
+
+/// One contract for people: where it stands, its story entry by entry, then the terms.
+///
+/// # Errors
+/// [`LedgerError`].
+pub fn contract_text(ledger: &Ledger, contract: &Contract) -> Result<String, LedgerError> {
+    let story = story(ledger, contract)?;
+    let head = contract_head(contract);
+    Ok(format!("{head}\n{}\n{}", story_text(&story), contract.terms.text()))
+}
+
+fn contract_head(contract: &Contract) -> String {
     let mut out = format!("contract {}\n  phase      {}\n", contract.id, contract.phase);
     let waits = waits_for(contract);
     if !waits.is_empty() {
         out += &format!("  waits for  {waits}\n");
     }
     out += &format!("  proposed   by {}, entry {}\n", contract.initiator, contract.proposed_index);
-    for (party, accept) in &contract.accepts {
-        out += &format!("  signed     by {party}, entry {}\n", accept.index);
+    let signed: Vec<String> = contract.accepts.keys().map(ToString::to_string).collect();
+    if !signed.is_empty() {
+        let all = contract.signatories().len();
+        out += &format!("  signed     by {} of {all}: {}\n", signed.len(), signed.join(", "));
     }
     if let Some(armed) = &contract.armed {
         out += &format!("  armed      entry {}, {} UTC\n", armed.index, utc(armed.at_ms));
@@ -211,14 +263,21 @@ pub fn contract_text(ledger: &Ledger, contract: &Contract) -> String {
             review.index
         );
     }
-    out += &format!("  copy of {} entries, proofs with `leben ledger export`\n\n", ledger.size());
-    out + &contract.terms.text()
+    out
 }
 
 /// One contract for scripts.
-pub fn contract_json(contract: &Contract) -> Value {
-    json!({
+///
+/// # Errors
+/// [`LedgerError`].
+pub fn contract_json(ledger: &Ledger, contract: &Contract) -> Result<Value, LedgerError> {
+    let told = |(index, entry): &(u64, Entry)| {
+        let action = entry.action();
+        json!({ "index": index, "seq_ms": entry.seq_ms(), "kind": action.kind, "actor": action.actor, "what": sentence(entry) })
+    };
+    let story: Vec<Value> = story(ledger, contract)?.iter().map(told).collect();
+    Ok(json!({
         "contract": contract.id, "phase": contract.phase.to_string(), "waits_for": waits_for(contract),
-        "state": serde_json::to_value(contract).unwrap_or(Value::Null),
-    })
+        "state": serde_json::to_value(contract).unwrap_or(Value::Null), "story": story,
+    }))
 }

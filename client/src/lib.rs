@@ -13,7 +13,8 @@
 //! [`verify`] checks a log, a receipt or a single proof offline, without a network.
 //!
 //! The network, the clock, the terminal and the machine's randomness are in [`io`]; everything else is handed bytes and time.
-//! [`home`] is the folder that holds keys and copy. [`catalog`], [`ledger_view`] and [`show`] are words and tables for people.
+//! [`home`] is the folder that holds keys and copy. [`catalog`], [`ledger_view`] and [`show`] are words and tables for people: [`story`] says what an
+//! entry did, [`vouched`] what stands behind it, [`since`] reads a time.
 //! `demo` (feature `demo`) runs a whole network in one process.
 //!
 //! Reading order: `home.rs`, `job/`, `draft/`, `action.rs`, `ledger.rs`, `watch.rs`, `fetch.rs`, `receipt.rs`, `verify.rs`, then `io/`.
@@ -32,7 +33,10 @@ pub mod ledger_view;
 pub mod offers;
 pub mod receipt;
 pub mod show;
+pub mod since;
+pub mod story;
 pub mod verify;
+pub mod vouched;
 pub mod watch;
 
 pub use home::Home;

@@ -195,7 +195,7 @@ fn the_ledger_command_reads_any_published_folder() {
     let list = run(&["list", "--kind", "datasetoffer"]);
     assert_eq!(list.lines().count(), 2 + 4, "{list}");
     assert!(list.lines().nth(2).unwrap().contains("DatasetOffer  cleveland"), "{list}");
-    assert!(run(&["show", "0"]).starts_with("entry 0: Genesis by coordinator"));
+    assert!(run(&["show", "0"]).starts_with("entry 0: coordinator founds the network"));
     assert!(run(&["show", "0"]).contains("signed by  coordinator"));
     assert_eq!(run(&["tail", "-n", "2", "--json"]).lines().count(), 2);
     assert_eq!(run(&["search", "switzerland", "--json"]).lines().count(), 3);

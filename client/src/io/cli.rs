@@ -143,39 +143,62 @@ pub struct LedgerArgs {
 /// The commands of `leben ledger`.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// The entries, oldest first.
+    /// The entries, oldest first: who did what, when, on which contract.
     List {
-        /// Of this kind, such as Accept.
-        #[arg(long)]
-        kind: Option<String>,
-        /// By this party.
-        #[arg(long)]
-        actor: Option<String>,
-        /// On this contract (id, a beginning of it, or `last`).
-        #[arg(long)]
-        contract: Option<String>,
+        /// Which.
+        #[command(flatten)]
+        wanted: Wanted,
     },
-    /// One entry by its index, or one contract by its id, a beginning of it, or `last`.
+    /// One entry by its index, with its signatures and its proof; or one contract by its id, a beginning of it, or `last`: its whole story.
     Show {
         /// Index or contract.
         what: String,
+        /// Write an entry's proof and the entry to this folder, for `leben verify`.
+        #[arg(long, value_name = "DIR")]
+        proof: Option<PathBuf>,
     },
     /// The newest entries.
     Tail {
         /// How many.
         #[arg(short = 'n', long, default_value_t = 20)]
-        lines: u64,
+        lines: usize,
+        /// Go on with each new entry, until interrupted.
+        #[arg(short = 'f', long)]
+        follow: bool,
+        /// Which.
+        #[command(flatten)]
+        wanted: Wanted,
     },
-    /// Entries with this text in kind, party, contract or body.
+    /// Entries with this text in kind, party, contract, body or in the words that say what happened.
     Search {
         /// The text.
         text: String,
+        /// Which.
+        #[command(flatten)]
+        wanted: Wanted,
     },
     /// Copy the published log to a new folder that verifies to the last byte.
     Export {
         /// The new folder.
         dir: PathBuf,
     },
+}
+
+/// Which entries; all of it has to fit.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Wanted {
+    /// Of this kind, such as Accept.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// By this party.
+    #[arg(long, alias = "actor")]
+    pub party: Option<String>,
+    /// On this contract (id, a beginning of it, or `last`).
+    #[arg(long)]
+    pub contract: Option<String>,
+    /// Since a UTC date ("2026-11-22"), a time ("2026-11-22 11:47") or a span back from now ("2 days").
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
 }
 
 /// Runs the command line of this process.

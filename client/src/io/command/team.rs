@@ -141,7 +141,10 @@ pub(super) async fn status(root: &Path, name: Option<&str>, as_json: bool) -> En
     let (me, state) = (home.party(), ledger.state());
     if let Some(name) = name {
         let contract = ledger.find(Some(me), name)?;
-        print(&if as_json { format!("{}\n", contract_json(contract)) } else { contract_text(&ledger, contract) });
+        print(&match as_json {
+            true => format!("{}\n", contract_json(&ledger, contract)?),
+            false => contract_text(&ledger, contract)?,
+        });
         return Ok(ExitCode::SUCCESS);
     }
     if as_json {
