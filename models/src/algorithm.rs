@@ -60,7 +60,7 @@ pub enum Next {
 
 /// An exact segment: every value of one hospital lies within `bound` of zero.
 pub(crate) fn spec(name: &str, len: usize, bound: f64) -> SegmentSpec {
-    SegmentSpec { name: name.to_owned(), len, encoding: Encoding::Exact { bound } }
+    SegmentSpec { name: name.to_owned(), len, encoding: Encoding::Exact { bound }, noise: None }
 }
 
 /// A contribution of exact segments in the layout's order.

@@ -96,7 +96,7 @@ impl Algorithm for Probe {
     fn layout(&self, state: &State, _hospitals: u16) -> Result<Layout, Finding> {
         let len = self.model(state)?.len();
         let encoding = Encoding::Compact { clip: CLIP, bits: self.bits };
-        let model = SegmentSpec { name: "model".to_owned(), len, encoding };
+        let model = SegmentSpec { name: "model".to_owned(), len, encoding, noise: None };
         Ok(Layout { segments: vec![spec("rows", 1, self.rows_max as f64), model] })
     }
 
@@ -168,7 +168,6 @@ fn mix(number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use leben_privacy::Noise;
 
     use super::*;
     use crate::pooled;
@@ -238,7 +237,7 @@ mod tests {
             let values = sum.segment("model").unwrap();
             let expected: Vec<f64> = (0..5000).map(|i| f64::from(value(1.0, i, 30))).collect();
             assert_eq!(values, expected);
-            contribution.clip(&layout).unwrap().quantise(8, [1; 32]).unwrap().noise(Noise::None);
+            contribution.clip(&layout).unwrap().quantise(8, [1; 32]).unwrap().noise([1; 32]).unwrap();
         }
     }
 

@@ -227,6 +227,14 @@ pub enum ContributionError {
     /// The pads belong to another layout, another number of hospitals, or to the coordinator's unmasking.
     #[error("the pads were made for another layout, cohort size or purpose; nothing was masked")]
     WrongPads,
+    /// The L2 norm of a segment is beyond what its noise is for. Nothing says by how much: that is about patients.
+    #[error(
+        "segment '{segment}': its L2 norm is beyond the limit that its noise protects; clip the vector to the limit"
+    )]
+    NormExceeded {
+        /// Name of the segment.
+        segment: String,
+    },
     /// There is no such chunk.
     #[error("chunk {chunk} does not exist, there are {count}")]
     NoSuchChunk {

@@ -12,13 +12,18 @@
 //! Overflow is impossible by construction: `|sum| <= n * (bound * 2^f + 1/2) <= 2^62 + n/2 < 2^63` and
 //! `|sum| <= n * L < 2^(b-1)`.
 //!
+//! `ring.rs` has that arithmetic, with the room that noise takes.
+//!
 //! A chunk never straddles two segments. It holds a multiple of 64 lanes (except the last of its segment), so it starts on a
 //! byte boundary, and its pads and its rounding words on a 16-byte block.
 
 use serde::{Deserialize, Serialize};
 
+use crate::dp::sample::Variance;
 use crate::kdf::Digest;
-use crate::kernel::Width;
+use crate::ring::{integer_norm, ring};
+
+pub use crate::ring::Ring;
 
 /// Largest number of bytes in one chunk on the wire (256 KiB).
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -53,6 +58,19 @@ pub enum Encoding {
     },
 }
 
+/// Integer noise that every hospital adds to a segment ([`crate::noise`]). Part of the layout's digest: who adds other
+/// noise has other pads.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SegmentNoise {
+    /// Standard deviation of one hospital's noise, in the unit of the values; finite, above zero. For noise of standard
+    /// deviation s over h honest hospitals it is `s / sqrt(h)`.
+    pub sigma: f64,
+    /// Where whole hospitals are protected (mode S): the largest L2 norm of one hospital's segment, in the unit of the
+    /// values; finite, above zero. The noise step refuses a vector beyond it. `None` where patients are protected: the
+    /// algorithm bounds what each of them adds.
+    pub norm: Option<f64>,
+}
+
 /// One named run of values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentSpec {
@@ -62,6 +80,8 @@ pub struct SegmentSpec {
     pub len: usize,
     /// How the values are encoded.
     pub encoding: Encoding,
+    /// Noise for differential privacy; `None` for an exact sum.
+    pub noise: Option<SegmentNoise>,
 }
 
 /// The shape of every contribution of a round, in wire order.
@@ -99,6 +119,15 @@ pub enum LayoutError {
     /// Compact values have 8, 12 or 16 bits.
     #[error("segment '{0}': {1} bits are not offered; use 8, 12 or 16")]
     Bits(String, u8),
+    /// The noise, or the norm that it is for, is not a finite number above zero.
+    #[error("segment '{0}': the standard deviation of its noise and its norm must be finite numbers above zero")]
+    Noise(String),
+    /// Less than four steps of the finest grid on which the sum fits.
+    #[error("segment '{0}': its noise is below 4 steps of the grid; lower the bound, use more bits or more noise")]
+    NoiseTooSmall(String),
+    /// More than 2^20 steps of the coarsest grid.
+    #[error("segment '{0}': its noise is above 2^20 steps of the grid; rescale the values or use fewer bits")]
+    NoiseTooLarge(String),
     /// Nobody takes part.
     #[error("a layout for zero hospitals has no ring; give the largest number that can take part")]
     NoHospitals,
@@ -116,6 +145,13 @@ impl Layout {
             digest = match segment.encoding {
                 Encoding::Exact { bound } => digest.u64(1).u64(bound.to_bits()).u64(0),
                 Encoding::Compact { clip, bits } => digest.u64(2).u64(u64::from(clip.to_bits())).u64(u64::from(bits)),
+            };
+            digest = match segment.noise {
+                None => digest.u64(0),
+                Some(SegmentNoise { sigma, norm: None }) => digest.u64(1).u64(sigma.to_bits()),
+                Some(SegmentNoise { sigma, norm: Some(norm) }) => {
+                    digest.u64(2).u64(sigma.to_bits()).u64(norm.to_bits())
+                }
             };
         }
         digest.finish()
@@ -158,68 +194,14 @@ impl Layout {
     }
 }
 
-/// The ring of one segment.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Ring {
-    /// Fixed point in 2^64 with this many fraction bits.
-    Wide {
-        /// 0 to 52.
-        fraction_bits: u32,
-    },
-    /// 2^bits, values in `-levels ..= levels`, one level is `clip / levels`.
-    Narrow {
-        /// Bits of a lane on the wire, 9 to 32.
-        bits: u32,
-        /// L, the largest absolute value of one hospital.
-        levels: i32,
-        /// The value that L stands for.
-        clip: f32,
-    },
-}
-
-impl Ring {
-    /// Bits of one lane on the wire.
-    pub fn wire_bits(self) -> u32 {
-        match self {
-            Ring::Wide { .. } => 64,
-            Ring::Narrow { bits, .. } => bits,
-        }
-    }
-
-    /// Keystream bytes that one pad spends on one lane: the fewest of 2, 3, 4 and 8 that cover the ring.
-    pub(crate) fn pad_bytes(self) -> usize {
-        match self {
-            Ring::Wide { .. } => 8,
-            Ring::Narrow { bits, .. } => Width::for_bits(bits).bytes(),
-        }
-    }
-
-    /// 2^f of a wide ring, 1 of a narrow one.
-    pub(crate) fn fraction_scale(self) -> f64 {
-        match self {
-            Ring::Wide { fraction_bits } => (1u64 << fraction_bits) as f64,
-            Ring::Narrow { .. } => 1.0,
-        }
-    }
-
-    /// L of a narrow ring, 0 of a wide one.
-    pub(crate) fn levels(self) -> i32 {
-        match self {
-            Ring::Wide { .. } => 0,
-            Ring::Narrow { levels, .. } => levels,
-        }
-    }
-
-    fn lanes_per_chunk(self) -> usize {
-        let lanes = CHUNK_BYTES_MAX * 8 / self.wire_bits() as usize;
-        lanes - lanes % CHUNK_LANES_MULTIPLE
-    }
-}
-
 /// Where one segment lies in the wire and pad streams.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SegmentGeometry {
     pub ring: Ring,
+    /// Of one hospital's noise, in steps.
+    pub variance: Option<Variance>,
+    /// Largest L2 norm of one hospital's integers.
+    pub norm: Option<f64>,
     pub len: usize,
     pub lanes_per_chunk: usize,
     pub first_chunk: usize,
@@ -280,7 +262,7 @@ impl Geometry {
 
     /// Adds one segment; returns the first block after its pads.
     fn push(&mut self, spec: &SegmentSpec, pad_block: u64) -> Result<u64, LayoutError> {
-        let ring = ring(spec, self.hospitals)?;
+        let (ring, variance) = ring(spec, self.hospitals)?;
         if spec.len == 0 {
             return Err(LayoutError::Empty(spec.name.clone()));
         }
@@ -301,7 +283,17 @@ impl Geometry {
         }
         let chunks = full + usize::from(rest > 0);
         let first_chunk = self.chunks;
-        self.segments.push(SegmentGeometry { ring, len: spec.len, lanes_per_chunk, first_chunk, offset, pad_block });
+        let norm = spec.noise.and_then(|noise| noise.norm).map(|norm| integer_norm(ring, norm, len));
+        self.segments.push(SegmentGeometry {
+            ring,
+            variance,
+            norm,
+            len: spec.len,
+            lanes_per_chunk,
+            first_chunk,
+            offset,
+            pad_block,
+        });
         self.chunks += chunks;
         Ok(pad_block + (len * ring.pad_bytes() as u64).div_ceil(16))
     }
@@ -326,6 +318,16 @@ impl Geometry {
         self.segments.get(i).map(|s| s.ring)
     }
 
+    /// Variance in steps of the noise that one hospital adds to segment `i`; `None` where it adds none.
+    pub fn variance(&self, i: usize) -> Option<Variance> {
+        self.segments.get(i).and_then(|s| s.variance)
+    }
+
+    /// Largest L2 norm in steps of one hospital's segment `i`, where the layout limits it.
+    pub fn norm(&self, i: usize) -> Option<f64> {
+        self.segments.get(i).and_then(|s| s.norm)
+    }
+
     /// Where chunk `i` lies, `None` beyond the last.
     pub fn chunk(&self, i: usize) -> Option<ChunkGeometry> {
         if i >= self.chunks {
@@ -341,41 +343,4 @@ impl Geometry {
         let offset = s.offset + lane as u64 * u64::from(s.ring.wire_bits()) / 8;
         Some(ChunkGeometry { segment, lane, lanes, bytes, offset, pad_block })
     }
-}
-
-fn ring(spec: &SegmentSpec, hospitals: u16) -> Result<Ring, LayoutError> {
-    match spec.encoding {
-        Encoding::Exact { bound } => {
-            if !(bound.is_finite() && bound > 0.0) {
-                return Err(LayoutError::Bound(spec.name.clone()));
-            }
-            let overflow = || LayoutError::Overflow(spec.name.clone(), hospitals);
-            let integer_bits = ceil_log2(bound * f64::from(hospitals)).ok_or_else(overflow)?;
-            let fraction_bits = u32::try_from(62 - integer_bits).map_err(|_| overflow())?.min(FRACTION_BITS_MAX);
-            Ok(Ring::Wide { fraction_bits })
-        }
-        Encoding::Compact { clip, bits } => {
-            if !(clip.is_finite() && clip > 0.0) {
-                return Err(LayoutError::Clip(spec.name.clone()));
-            }
-            if !matches!(bits, 8 | 12 | 16) {
-                return Err(LayoutError::Bits(spec.name.clone(), bits));
-            }
-            let levels = (1i32 << (bits - 1)) - 1;
-            let values = 2 * u64::from(hospitals) * u64::from(levels.unsigned_abs()) + 1;
-            Ok(Ring::Narrow { bits: values.next_power_of_two().trailing_zeros(), levels, clip })
-        }
-    }
-}
-
-/// `ceil(log2(x))` for a finite `x > 0`, read from the bits of the number so that every machine agrees.
-/// `None` for infinity.
-fn ceil_log2(x: f64) -> Option<i32> {
-    if !x.is_finite() {
-        return None;
-    }
-    let bits = x.to_bits();
-    let exponent = i32::try_from(bits >> 52).ok()? - 1023;
-    let mantissa = bits & ((1 << 52) - 1);
-    Some(exponent + i32::from(mantissa != 0))
 }

@@ -15,7 +15,7 @@
 //!
 //! # Reading order
 //!
-//! 1. [`layout`]: what a contribution looks like, its rings and chunks; overflow impossible by construction
+//! 1. [`layout`], `ring`: what a contribution looks like, its rings and chunks; overflow impossible by construction
 //! 2. [`contribution`], [`clip`], [`quantise`], [`noise`]: the steps before the mask
 //! 3. [`mask`], [`sum`], [`store`], [`unmask`]: adding the pads at a hospital, the running sum, taking them off it
 //! 4. `prg`, `pack`, [`merkle`]: pads from AES-256-CTR or ChaCha20, b bits a lane, the root over the chunks
@@ -39,6 +39,7 @@ pub mod noise;
 mod pack;
 mod prg;
 pub mod quantise;
+mod ring;
 pub mod seal;
 pub mod secure_sum;
 mod shamir;
@@ -48,9 +49,9 @@ pub mod unmask;
 
 pub use clip::Clipped;
 pub use contribution::{Contribution, ContributionError, Segment, Source, SourceError, Values};
-pub use layout::{CHUNK_BYTES_MAX, Encoding, Layout, LayoutError, SegmentSpec};
+pub use layout::{CHUNK_BYTES_MAX, Encoding, Layout, LayoutError, SegmentNoise, SegmentSpec};
 pub use mask::{Masked, Pads};
-pub use noise::{Noise, Noised};
+pub use noise::Noised;
 pub use prg::Suite;
 pub use quantise::Quantised;
 pub use secure_sum::{

@@ -165,7 +165,7 @@ impl Masked {
 mod tests {
     use super::*;
     use crate::kernel::Level;
-    use crate::{Contribution, Encoding, Layout, Noise, SegmentSpec, Values};
+    use crate::{Contribution, Encoding, Layout, SegmentSpec, Values};
     use aes::Aes256;
     use ctr::Ctr128BE;
     use ctr::cipher::{KeyIvInit, StreamCipher};
@@ -174,7 +174,7 @@ mod tests {
     const HOSPITALS: u16 = 20;
 
     fn layout(len: usize) -> Layout {
-        let segment = |name: &str, encoding| SegmentSpec { name: name.into(), len, encoding };
+        let segment = |name: &str, encoding| SegmentSpec { name: name.into(), len, encoding, noise: None };
         Layout {
             segments: vec![
                 segment("wide", Encoding::Exact { bound: 1.0 }),
@@ -193,7 +193,7 @@ mod tests {
         let layout = layout(len);
         let values = vec![Values::F64(vec![f64::from(x); len]), Values::F32(vec![x; len])];
         let clipped = Contribution::new(values).clip(&layout).unwrap();
-        clipped.quantise(HOSPITALS, [1; 32]).unwrap().noise(Noise::None).mask(pads(&layout, keys)).unwrap()
+        clipped.quantise(HOSPITALS, [1; 32]).unwrap().noise([1; 32]).unwrap().mask(pads(&layout, keys)).unwrap()
     }
 
     fn bytes(masked: &Masked) -> Vec<u8> {
@@ -293,7 +293,7 @@ mod tests {
         let noised = || {
             let values = vec![Values::F64(vec![0.0; 9]), Values::F32(vec![0.0; 9])];
             let quantised = Contribution::new(values).clip(&layout(9)).unwrap().quantise(HOSPITALS, [1; 32]).unwrap();
-            quantised.noise(Noise::None)
+            quantised.noise([1; 32]).unwrap()
         };
         let good = || pads(&layout(9), &[1]);
         let purpose = Purpose::Unmask { survivors: 3 };

@@ -10,13 +10,14 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use crate::clip::{Clipped, check_compact, check_exact, read};
 use crate::contribution::{ContributionError, Segment, Source};
 use crate::kdf;
 use crate::kernel::{Level, Rounding, Width};
-use crate::layout::{Encoding, Geometry, TILE_LANES};
+use crate::layout::{Encoding, Geometry, Ring, TILE_LANES};
 use crate::prg::{Stream, Suite};
 
 /// A ring vector of one hospital, still plain.
@@ -95,6 +96,46 @@ impl Quantised {
             first += lanes.len();
         }
         Ok(())
+    }
+
+    /// The square of a segment's L2 norm, in steps.
+    ///
+    /// # Errors
+    /// As [`Quantised::wide`].
+    pub(crate) fn norm_square(&self, segment: usize) -> Result<f64, ContributionError> {
+        let geometry = self.geometry.segments.get(segment);
+        let (len, wide) = geometry.map_or((0, true), |s| (s.len, matches!(s.ring, Ring::Wide { .. })));
+        let tile = |i: usize| -> Result<f64, ContributionError> {
+            let first = i * TILE_LANES;
+            let lanes = TILE_LANES.min(len - first);
+            if wide {
+                let mut tile = vec![0u64; lanes];
+                self.wide(segment, first, &mut tile)?;
+                Ok(tile.iter().map(|lane| (lane.cast_signed() as f64).powi(2)).sum())
+            } else {
+                let mut tile = vec![0u32; lanes];
+                self.narrow(segment, first, &mut tile)?;
+                Ok(tile.iter().map(|lane| f64::from(lane.cast_signed()).powi(2)).sum())
+            }
+        };
+        // Summed in order, so that every machine comes to the same decision.
+        let tiles: Vec<f64> = (0..len.div_ceil(TILE_LANES)).into_par_iter().map(tile).collect::<Result<_, _>>()?;
+        Ok(tiles.iter().sum())
+    }
+
+    /// The name of a segment, empty beyond the last.
+    pub(crate) fn segment_name(&self, segment: usize) -> String {
+        match self.segments.get(segment) {
+            Some(Rounder::Wide { name, .. } | Rounder::Narrow { name, .. }) => name.clone(),
+            None => String::new(),
+        }
+    }
+
+    /// Takes other random bits for the rounding of a compact segment.
+    pub(crate) fn round_again(&mut self, segment: usize, fresh: Zeroizing<[u8; 32]>) {
+        if let Some(Rounder::Narrow { key, .. }) = self.segments.get_mut(segment) {
+            *key = fresh;
+        }
     }
 
     /// The integers of lanes `first ..` of a compact segment; `first` is a multiple of four, the words in a block.

@@ -13,7 +13,7 @@ use leben_privacy::{
 };
 
 fn one(name: &str, len: usize, encoding: Encoding) -> Layout {
-    Layout { segments: vec![SegmentSpec { name: name.into(), len, encoding }] }
+    Layout { segments: vec![SegmentSpec { name: name.into(), len, encoding, noise: None }] }
 }
 
 fn exact(bound: f64) -> Layout {
@@ -183,7 +183,7 @@ fn half_an_upload_can_be_taken_out() {
     let shares = job.shares_for(2, &opening);
     let pads = job.get(2).open(&opening, &layout, &shares).unwrap();
     let quantised = Contribution::new(inputs[1].clone()).clip(&layout).unwrap().quantise(n, [0; 32]).unwrap();
-    let masked = quantised.noise(leben_privacy::Noise::None).mask(pads).unwrap();
+    let masked = quantised.noise([7; 32]).unwrap().mask(pads).unwrap();
     assert!(masked.chunk_count() > 2);
     let half: Vec<_> = (0..2).map(|i| masked.chunk(i).unwrap()).collect();
     half.iter().enumerate().for_each(|(i, c)| sum.add_chunk(i, c).unwrap());

@@ -52,7 +52,7 @@ fn another_model_gives_unrelated_bytes() {
         let pads = job.get(1).open(&opening, &layout, &shares).unwrap();
         let values = leben_privacy::Contribution::new(inputs(N, &layout)[0].clone());
         let quantised = values.clip(&layout).unwrap().quantise(N, [1; 32]).unwrap();
-        let masked = quantised.noise(leben_privacy::Noise::None).mask(pads).unwrap();
+        let masked = quantised.noise([7; 32]).unwrap().mask(pads).unwrap();
         [masked.chunk(0).unwrap(), masked.chunk(1).unwrap()].concat()
     };
     let (a, b) = (chunk(1), chunk(2));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use leben_models::Table;
+use leben_privacy::Masked;
 use leben_privacy::secure_sum::Journal;
-use leben_privacy::{Masked, Noise};
 use leben_protocol::frame::{ContractId, JobOrder, JobReport, Order, Report, UploadReply, UploadTrailer};
 use leben_protocol::reject::Reject;
 use leben_worker::participate::{JobAction, Participation, Work};
@@ -163,7 +163,7 @@ pub fn compute(work: Work, seat: u16, table: &Table, truth: &mut Truth) -> Resul
     truth.note(work.slot, seat, &work.layout, work.hospitals_max, contribution.clone());
     let clipped = contribution.clip(&work.layout).map_err(encoding)?;
     let quantised = clipped.quantise(work.hospitals_max, work.seed).map_err(encoding)?;
-    quantised.noise(Noise::None).mask(work.pads).map_err(encoding)
+    quantised.noise(work.seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)
 }
 
 /// One hospital.

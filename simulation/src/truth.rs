@@ -124,7 +124,7 @@ mod tests {
     /// A book in which hospitals 1 and 2 contributed, and the sum over `summed`.
     fn book(summed: Vec<Contribution>, survivors: &[u16]) -> Truth {
         let encoding = Encoding::Exact { bound: 4.0 };
-        let layout = Layout { segments: vec![SegmentSpec { name: "x".into(), len: 2, encoding }] };
+        let layout = Layout { segments: vec![SegmentSpec { name: "x".into(), len: 2, encoding, noise: None }] };
         let mut truth = Truth::default();
         truth.note(1, 1, &layout, 3, contribution(&[1.0, -0.5]));
         truth.note(1, 2, &layout, 3, contribution(&[2.0, 0.25]));

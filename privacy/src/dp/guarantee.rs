@@ -18,7 +18,9 @@
 
 use super::rdp::{self, Curve, Orders};
 use super::sample::{SIGMA_MAX, SIGMA_MIN};
+use super::sensitivity::rounded_difference_l2;
 use super::{DpError, Sampling, check_delta, check_sensitivity, epsilon_micro, gaussian, pld};
+use crate::layout::Layout;
 
 /// Fewest hospitals for privacy of whole hospitals, unless the contract forces it.
 pub const SILO_MIN: u16 = 100;
@@ -106,6 +108,33 @@ struct Noise {
 }
 
 impl Release {
+    /// The same release with the segments of a layout. `l2` are the sensitivities in the unit of the values, one per
+    /// segment: how far one patient moves it, 0 for a segment that does not depend on patients; rounding is added to them
+    /// here ([`super::sensitivity::rounded_difference_l2`]). Where hospitals are protected, the norms that the layout
+    /// states and the noise step enforces take the place of `l2`, which then only says which segments count.
+    ///
+    /// # Errors
+    /// [`DpError::Layout`], [`DpError::Segments`], [`DpError::Sensitivity`], [`DpError::NoNoise`], [`DpError::NoNorm`].
+    pub fn of_layout(mut self, layout: &Layout, l2: &[f64]) -> Result<Release, DpError> {
+        let geometry = layout.geometry(self.hospitals)?;
+        if l2.len() != layout.segments.len() {
+            return Err(DpError::Segments { got: l2.len(), want: layout.segments.len() });
+        }
+        self.segments.clear();
+        for (i, (spec, l2)) in layout.segments.iter().zip(l2).enumerate().filter(|(_, (_, l2))| **l2 != 0.0) {
+            check_sensitivity(*l2)?;
+            let no_noise = || DpError::NoNoise(spec.name.clone());
+            let (Some(noise), Some(ring)) = (spec.noise, geometry.ring(i)) else { return Err(no_noise()) };
+            let dim = spec.len as u64;
+            let l2 = match self.unit {
+                Unit::Patient => rounded_difference_l2(l2 * ring.steps_per_unit(), dim)?,
+                Unit::Hospital { .. } => geometry.norm(i).ok_or_else(|| DpError::NoNorm(spec.name.clone()))?,
+            };
+            self.segments.push(NoisySegment { sigma: noise.sigma * ring.steps_per_unit(), l2, dim });
+        }
+        Ok(self)
+    }
+
     /// Survivors without which the sum must stay closed.
     pub fn needed(&self) -> u16 {
         self.honest.saturating_add(self.corrupt)

@@ -16,6 +16,8 @@ pub mod rdp;
 pub mod sample;
 pub mod sensitivity;
 
+use crate::layout::LayoutError;
+
 /// Why a privacy parameter, an accountant or a budget refuses. Nothing was released and nothing spent.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +84,23 @@ pub enum DpError {
         hospitals: u16,
         /// [`guarantee::SILO_MIN`].
         minimum: u16,
+    },
+    /// The layout cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A segment that patients move carries no noise: the rest of the noise would protect nothing.
+    #[error("segment '{0}' depends on patients and has no noise; give it noise or leave it out")]
+    NoNoise(String),
+    /// Whole hospitals are to be protected, and the layout does not limit what one adds.
+    #[error("segment '{0}' states no norm; to protect whole hospitals the layout must limit each one's vector")]
+    NoNorm(String),
+    /// Not one sensitivity per segment.
+    #[error("{got} sensitivities for {want} segments; give each segment one, 0 where no patient moves it")]
+    Segments {
+        /// Sensitivities handed over.
+        got: usize,
+        /// Segments of the layout.
+        want: usize,
     },
     /// No rounds, or no values.
     #[error("a release of {0} makes no sense; give at least one round and one value")]

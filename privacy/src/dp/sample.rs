@@ -82,7 +82,14 @@ pub struct Bits {
 impl Bits {
     /// The stream of a seed. The seed is a secret: whoever has it can subtract the noise.
     pub fn new(seed: [u8; 32]) -> Self {
-        Bits { rng: ChaCha20Rng::from_seed(seed), held: 0, count: 0 }
+        Bits::at(seed, 0)
+    }
+
+    /// One of 2^64 independent streams of a seed (ChaCha20's nonce).
+    pub fn at(seed: [u8; 32], stream: u64) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        rng.set_stream(stream);
+        Bits { rng, held: 0, count: 0 }
     }
 
     /// The next `n` bits, at most 64.

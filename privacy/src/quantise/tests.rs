@@ -2,7 +2,7 @@ use super::*;
 use crate::{Contribution, Layout, SegmentSpec, Values};
 
 fn quantised(values: Values, encoding: Encoding, seed: u8) -> Quantised {
-    let layout = Layout { segments: vec![SegmentSpec { name: "x".into(), len: values.len(), encoding }] };
+    let layout = Layout { segments: vec![SegmentSpec { name: "x".into(), len: values.len(), encoding, noise: None }] };
     Contribution::new(vec![values]).clip(&layout).unwrap().quantise(1, [seed; 32]).unwrap()
 }
 

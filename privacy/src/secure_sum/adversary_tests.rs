@@ -8,7 +8,7 @@ use super::transcript::{Opening, pair_pad, self_pad, share_aad};
 use super::{Directory, Journal, Participant, RoundId};
 use crate::prg::{PadKey, PadStreams, Suite};
 use crate::shamir::{interpolate, lagrange};
-use crate::{Contribution, Encoding, Layout, Noise, SegmentSpec, Values, seal};
+use crate::{Contribution, Encoding, Layout, SegmentSpec, Values, seal};
 
 const N: u16 = 7;
 const TARGET: u16 = 4;
@@ -40,7 +40,7 @@ fn slot() -> Seen {
         (1..=N).map(|me| Participant::new(keys(me), me, directory.clone(), 3, Journal::default()).unwrap()).collect();
     let cohort: Vec<_> = (1..=N).zip(&mut all).map(|(me, p)| p.advertise(1, seed(2, me))).collect();
     let shares: Vec<_> = (1..=N).zip(&mut all).flat_map(|(me, p)| p.share(1, &cohort, seed(3, me)).unwrap()).collect();
-    let spec = SegmentSpec { name: "x".into(), len: LEN, encoding: Encoding::Exact { bound: 1.0 } };
+    let spec = SegmentSpec { name: "x".into(), len: LEN, encoding: Encoding::Exact { bound: 1.0 }, noise: None };
     let layout = Layout { segments: vec![spec] };
     let opening = Opening {
         job: JOB,
@@ -61,7 +61,7 @@ fn slot() -> Seen {
     // Bound 1 and 7 hospitals: 62 - 3 bits behind the point, capped at 52.
     let plain = values.iter().map(|x| (x * 2f64.powi(52)).round_ties_even() as i64 as u64).collect();
     let clipped = Contribution::new(vec![Values::F64(values)]).clip(&layout).unwrap();
-    let masked = clipped.quantise(N, [5; 32]).unwrap().noise(Noise::None).mask(pads).unwrap();
+    let masked = clipped.quantise(N, [5; 32]).unwrap().noise([5; 32]).unwrap().mask(pads).unwrap();
     let bytes: Vec<u8> = (0..masked.chunk_count()).flat_map(|i| masked.chunk(i).unwrap()).collect();
     Seen { directory, opening, shares, masked: lanes(&bytes), plain }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use leben_privacy::secure_sum::{FixedClose, SealedShare, SlotKey, Upload, threshold};
 use leben_privacy::{
-    Collector, Contribution, Directory, Encoding, JobKeys, Journal, Layout, Member, Noise, Opening, Participant,
-    Reject, RoundId, SegmentSpec, Suite, Sum, Unmasked, Values,
+    Collector, Contribution, Directory, Encoding, JobKeys, Journal, Layout, Member, Opening, Participant, Reject,
+    RoundId, SegmentSpec, Suite, Sum, Unmasked, Values,
 };
 
 /// When a hospital goes away for the rest of the slot.
@@ -46,8 +46,13 @@ pub fn layout(len: usize, bits: u8) -> Layout {
     let levels = f32::from((1i16 << (bits - 1)).wrapping_sub(1));
     Layout {
         segments: vec![
-            SegmentSpec { name: "exact".into(), len, encoding: Encoding::Exact { bound: 1000.0 } },
-            SegmentSpec { name: "compact".into(), len, encoding: Encoding::Compact { clip: levels, bits } },
+            SegmentSpec { name: "exact".into(), len, encoding: Encoding::Exact { bound: 1000.0 }, noise: None },
+            SegmentSpec {
+                name: "compact".into(),
+                len,
+                encoding: Encoding::Compact { clip: levels, bits },
+                noise: None,
+            },
         ],
     }
 }
@@ -128,7 +133,7 @@ impl Job {
         let pads = self.get(me).open(opening, layout, &shares)?;
         let clipped = Contribution::new(values).clip(layout).unwrap();
         let quantised = clipped.quantise(opening.hospitals_max, seed([4, me.into(), 0, 0])).unwrap();
-        let masked = quantised.noise(Noise::None).mask(pads).unwrap();
+        let masked = quantised.noise(seed([5, me.into(), opening.slot, 0])).unwrap().mask(pads).unwrap();
         for i in 0..masked.chunk_count() {
             sum.add_chunk(i, &masked.chunk(i).unwrap()).unwrap();
         }

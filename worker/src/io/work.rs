@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use leben_contracts::agreement::terms::Input;
 use leben_models::Table;
-use leben_privacy::{Masked, Noise};
+use leben_privacy::Masked;
 
 use super::config::DeclaredSource;
 use super::sources::{cohort, load};
@@ -114,5 +114,5 @@ pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
     let contribution = stage.algorithm.local(&work.state, &cohort).map_err(finding)?;
     let clipped = contribution.clip(&work.layout).map_err(encoding)?;
     let quantised = clipped.quantise(work.hospitals_max, work.seed).map_err(encoding)?;
-    quantised.noise(Noise::None).mask(work.pads).map_err(encoding)
+    quantised.noise(work.seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)
 }
