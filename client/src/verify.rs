@@ -101,10 +101,11 @@ fn folder(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
     let lines = vec![
         format!("{} files read, every byte of them checked", report.files),
         format!(
-            "{} entries replayed: {} parties, {} data sets, {contracts} contracts; accounts balance",
+            "{} entries replayed: {} parties, {} data sets, {contracts} contract{}; accounts balance",
             report.replayed,
             state.parties().count(),
             state.datasets().len(),
+            if contracts == 1 { "" } else { "s" },
         ),
     ];
     let cosigners = report.cosigners;

@@ -15,7 +15,7 @@ use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::tile::paths;
 use serde_json::Value;
-use support::{HOSPITALS, T0, World, code, hash, id, offers};
+use support::{HOSPITALS, Running, T0, World, code, hash, id, offers};
 
 struct Published {
     dir: tempfile::TempDir,
@@ -232,12 +232,13 @@ fn tail_shows_the_newest_and_follows() {
     assert_eq!(log.json(&["tail", "-n", "3"])[0]["index"], size - 3);
     assert_eq!(log.json(&["tail", "-n", "1", "--kind", "Reject"])[0]["actor"], "va");
     let folder = log.folder();
-    let mut tail = Command::new(env!("CARGO_BIN_EXE_leben"))
+    let tail = Command::new(env!("CARGO_BIN_EXE_leben"))
         .args(["ledger", "--folder", folder.to_str().unwrap(), "tail", "-f", "-n", "1", "--json", "--party", "admin"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut tail = Running(tail);
+    let mut lines = BufReader::new(tail.0.stdout.take().unwrap()).lines().map(Result::unwrap);
     let next =
         |lines: &mut dyn Iterator<Item = String>| -> Value { serde_json::from_str(&lines.next().unwrap()).unwrap() };
     assert_eq!(next(&mut lines)["kind"], "AdminReview");
@@ -246,8 +247,6 @@ fn tail_shows_the_newest_and_follows() {
     log.world.publish(&folder, &log.dir.path().join("state"), &HOSPITALS[..3]);
     let new = next(&mut lines);
     assert_eq!((&new["kind"], &new["index"]), (&"Deposit".into(), &(size + 1).into()));
-    tail.kill().unwrap();
-    tail.wait().unwrap();
 }
 
 #[test]

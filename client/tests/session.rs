@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -16,13 +17,14 @@ use leben::io::sync::sync;
 use leben::io::watch::watch;
 use leben::verify::{Wish, verify};
 use leben::watch::Event;
+use leben_contracts::agreement::body::Heartbeat;
 use leben_contracts::agreement::hash::{ContractId, Hash32};
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::ledger::entry::Envelope;
 use leben_protocol::frame::{Answer, Hello, HospitalProgress, HospitalState, Network, Progress, Request};
 use leben_protocol::quic::{Blob, BlobSender, Connection, FrameReader, FrameWriter, LinkError, Listener};
 use leben_protocol::reject::{Reject, RejectCode};
-use support::{HOSPITALS, ORIGIN, World, bundle, invite, log_signer, seed};
+use support::{HOSPITALS, ORIGIN, Running, World, bundle, invite, log_signer, seed};
 
 /// A coordinator whose hospitals agree to everything and whose jobs take no time.
 struct Coordinator {
@@ -192,6 +194,36 @@ async fn a_team_submits_watches_and_fetches_and_the_receipt_verifies() {
     // Once more: the result is there again, nothing is accepted twice.
     assert!(fetch(&home, &session, &mut ledger, submitted.contract, &out).await.unwrap().accepted_index.is_none());
     session.close().await;
+    task.abort();
+}
+
+/// `leben ledger tail -f` prints what becomes final, and makes the link again when it breaks.
+#[tokio::test]
+async fn tail_follows_the_coordinator_through_a_cut_link() {
+    let (coordinator, task) = Coordinator::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let home = home_of(&coordinator, &dir);
+    let size = coordinator.world.lock().unwrap().leaves.len();
+    let tail = std::process::Command::new(env!("CARGO_BIN_EXE_leben"))
+        .arg("--home")
+        .arg(dir.path())
+        .args(["ledger", "tail", "-f", "-n", "1", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (said, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let mut tail = Running(tail);
+    let printed = BufReader::new(tail.0.stdout.take().unwrap());
+    std::thread::spawn(move || printed.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+    for index in size - 1..size + 2 {
+        let line: serde_json::Value = serde_json::from_str(&lines.recv().await.unwrap()).unwrap();
+        assert_eq!(line["index"], index, "{line}");
+        // The next entry comes after the link was cut once.
+        *coordinator.cut_after.lock().unwrap() = Some(1);
+        coordinator.world.lock().unwrap().act("admin", None, Heartbeat {});
+        coordinator.publish();
+    }
+    assert!(sync(&home, &Session::connect(&home).await.unwrap()).await.unwrap().size() > size as u64);
     task.abort();
 }
 

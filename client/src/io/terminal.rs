@@ -14,8 +14,16 @@ const REDRAW: Duration = Duration::from_millis(200);
 
 /// Prints to standard output; a reader that has gone away (`| head`) is no error.
 pub fn print(text: &str) {
+    let _ = try_print(text);
+}
+
+/// Prints to standard output.
+///
+/// # Errors
+/// The reader has gone away, which ends a command that would print for ever.
+pub fn try_print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// Whether standard output is a terminal that wants colour (<https://no-color.org>).

@@ -29,6 +29,16 @@ pub const ORIGIN: &str = "leben.test/heart";
 pub const T0: u64 = 1_800_000_000_000;
 pub const HOSPITALS: [&str; 4] = ["cleveland", "hungarian", "switzerland", "va"];
 
+/// A program that runs on by itself, and ends with the test.
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub fn id(name: &str) -> PartyId {
     PartyId::new(name).unwrap()
 }

@@ -19,7 +19,7 @@ use crate::io::cli::{LedgerArgs, LedgerCommand, Wanted};
 use crate::io::now_ms;
 use crate::io::session::Session;
 use crate::io::sync::{SyncError, update};
-use crate::io::terminal::{Paint, is_colourful, paint, print};
+use crate::io::terminal::{Paint, is_colourful, paint, print, try_print};
 use crate::ledger::Ledger;
 use crate::ledger_view::{Filter, contract_json, contract_text, entry_json, entry_json_whole, entry_text, table};
 use crate::since;
@@ -117,9 +117,13 @@ fn read(ledger: &Ledger, filter: &Filter, first: u64, lines_max: usize) -> Resul
     Ok(wanted)
 }
 
+fn lines_json(entries: &[(u64, Entry)]) -> String {
+    entries.iter().map(|(index, entry)| format!("{}\n", entry_json(*index, entry))).collect()
+}
+
 fn list(entries: &[(u64, Entry)], as_json: bool, empty: &str) {
     if as_json {
-        print(&entries.iter().map(|(index, entry)| format!("{}\n", entry_json(*index, entry))).collect::<String>());
+        print(&lines_json(entries));
     } else if entries.is_empty() {
         print(empty);
     } else {
@@ -146,13 +150,12 @@ fn coloured(entries: &[(u64, Entry)], table: &str) -> String {
 }
 
 /// New entries without a second heading.
-fn more(entries: &[(u64, Entry)], as_json: bool) {
-    if as_json {
-        return list(entries, true, "");
+fn more(entries: &[(u64, Entry)], as_json: bool) -> std::io::Result<()> {
+    if as_json || entries.is_empty() {
+        return try_print(&lines_json(entries));
     }
     let text = coloured(entries, &table(entries));
-    let lines: Vec<&str> = if entries.is_empty() { Vec::new() } else { text.lines().skip(2).collect() };
-    print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    try_print(&text.lines().skip(2).map(|line| format!("{line}\n")).collect::<String>())
 }
 
 /// Follows a published folder that somebody else writes.
@@ -167,7 +170,7 @@ async fn follow_folder(folder: &Path, mut seen: u64, filter: &Filter, as_json: b
             let entry = Entry::parse(&leaf).map_err(|error| format!("entry {index}: {error}"))?;
             new.extend(filter.admits(&entry).then_some((index, entry)));
         }
-        more(&new, as_json);
+        more(&new, as_json)?;
         seen = seen.max(size);
     }
 }
@@ -180,7 +183,7 @@ async fn follow_coordinator(home: &Home, mut ledger: Ledger, filter: &Filter, as
             Ok(session) => loop {
                 let seen = ledger.size();
                 match update(home, &session, &mut ledger).await {
-                    Ok(true) => more(&read(&ledger, filter, seen, usize::MAX)?, as_json),
+                    Ok(true) => more(&read(&ledger, filter, seen, usize::MAX)?, as_json)?,
                     Ok(false) => tokio::time::sleep(FOLLOW_EVERY).await,
                     Err(SyncError::Session(error)) => break error.into(),
                     Err(error) => return Err(error.into()),

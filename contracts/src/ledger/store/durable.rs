@@ -11,6 +11,14 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
     move |source| StoreError::Io { what, path, source }
 }
 
+/// What to do when this could not be done: who only reads has nothing to lose.
+pub(super) fn advice(what: &str) -> &'static str {
+    match what {
+        "open" | "read" | "list" | "look for" => "",
+        _ => "; stopping, nothing acknowledged is lost; free space or repair the disk, then start again",
+    }
+}
+
 /// Replaces a file durably: temporary file beside it (`<name>.tmp`), write, fsync, rename, fsync of the folder. After a crash the file
 /// holds the old bytes or the new ones, never a mixture; when this returns, the new ones.
 ///

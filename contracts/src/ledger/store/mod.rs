@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum StoreError {
     /// The operating system refused.
-    #[error("cannot {what} {}: {source}; stopping, nothing acknowledged is lost; free space or repair the disk, then start again", path.display())]
+    #[error("cannot {what} {}: {source}{}", path.display(), durable::advice(what))]
     Io {
         /// What was tried.
         what: &'static str,
