@@ -87,7 +87,7 @@ fn the_readme_tutorial_ends_in_the_estimates_of_r() {
         "Delivered",
         "ok: evidence of",
         "ok: log of",
-        "7 parties, 4 data sets, 1 contracts; accounts balance",
+        "7 parties, 4 data sets, 1 contract; accounts balance",
     ] {
         assert!(out.contains(said), "the output lacks '{said}':\n{out}");
     }
