@@ -31,10 +31,10 @@ const PAUSE: Duration = Duration::from_millis(400);
 /// An answer of the coordinator.
 #[derive(Clone)]
 pub struct Acknowledged {
-    index: u64,
-    payload_hash: [u8; 32],
+    pub index: u64,
+    pub payload_hash: [u8; 32],
     /// tlog-proof, where the team waited for the quorum.
-    proof: Vec<u8>,
+    pub proof: Vec<u8>,
 }
 
 /// A team beside the one under test.

@@ -127,8 +127,15 @@ impl Deployment {
 
     /// Starts the coordinator.
     pub fn serve_unwatched(&mut self) -> Process {
-        let mut command = Command::new(program("leben-coordinator"));
-        command.arg("--dir").arg(self.path("coordinator")).arg("serve").env("RUST_LOG", "info");
+        self.serve_below(&[])
+    }
+
+    /// Starts the coordinator below another command, such as a tracer.
+    pub fn serve_below(&mut self, above: &[&str]) -> Process {
+        let program = program("leben-coordinator");
+        let mut words = above.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("--dir").arg(self.path("coordinator")).arg("serve").env("RUST_LOG", "info");
         Process::start(command, &self.log("coordinator"))
     }
 

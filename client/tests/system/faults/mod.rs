@@ -1,6 +1,10 @@
 //! What befalls a ledger's folder: restored backups, lost copies, two processes, kill -9, full disks, wrong clocks.
 
+mod full_disk;
+mod io_errors;
+mod kills;
 mod rollback;
+mod writers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,4 +48,17 @@ fn size_of(checkpoint: &Path) -> u64 {
 
 fn evidence(folder: &Path) -> Vec<PathBuf> {
     if folder.is_dir() { files_below(folder) } else { Vec::new() }
+}
+
+#[test]
+fn a_second_process_on_a_folder_is_refused_and_the_first_goes_on() {
+    let mut deployment = small(1);
+    let words = ["is in use by another process; two writers would fork the log; stop the other one first"];
+    deployment.coordinator(&["serve"]).complains(&words);
+    deployment.worker("aker", &["run"]).complains(&words);
+    assert!(deployment.keygen("late", 0) > 0);
+    // The lock is the process's: it goes with it, however it ends.
+    deployment.coordinator.take().unwrap().kill();
+    deployment.serve();
+    deployment.keygen("later", 0);
 }
