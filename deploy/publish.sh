@@ -9,5 +9,6 @@ put() { if [ -f "$from/$1" ]; then cp "$from/$1" "$to/.$1.new" && mv "$to/.$1.ne
 # The checkpoint is read before the tiles are copied: what it covers is there by then.
 cp "$from/checkpoint" "$to/.checkpoint.seen"
 cp -R "$from/tile" "$to/"
+if [ -d "$from/certificate" ]; then cp -R "$from/certificate" "$to/"; fi
 put policy
 mv "$to/.checkpoint.seen" "$to/checkpoint"

@@ -10,10 +10,12 @@ use leben_contracts::agreement::party::PartyId;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::{Checkpoint, CheckpointError};
 use leben_contracts::ledger::entry::{Entry, EntryError};
+use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
 use leben_contracts::ledger::note::{Note, NoteError, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, PolicyError, UnknownSigners};
 use leben_contracts::ledger::proof::TlogProof;
 use leben_contracts::ledger::store::{LogReader, Mirror, MirrorError, ReadError, StoreError, durable_replace};
+use leben_contracts::ledger::turn::{Turn, TurnError, Turns, may_turn};
 
 use crate::home::Home;
 use crate::offers::{Offers, Set};
@@ -44,6 +46,9 @@ pub enum LedgerError {
         /// Why.
         source: PolicyError,
     },
+    /// A change of who has to sign that the quorum before it did not sign.
+    #[error("the coordinator's ledger is refused: {0}")]
+    Turn(#[from] TurnError),
     /// Another log.
     #[error("the checkpoint is of '{got}', this home follows '{wanted}'")]
     Origin {
@@ -120,7 +125,7 @@ impl Ledger {
             for first in (0..size).step_by(STEP) {
                 let end = size.min(first.saturating_add(STEP as u64));
                 let leaves = ledger.reader.entries(first..end, size)?;
-                replay(&mut ledger.state, first, &leaves)?;
+                replay(&mut ledger.state, &mut Tree::default(), first, &leaves, |_, _, _| Ok(()))?;
             }
             (ledger.size, ledger.note) = (size, Some(note));
         }
@@ -217,15 +222,44 @@ impl Ledger {
         }
     }
 
-    /// Takes a checkpoint and the leaves that are missing. Nothing is kept unless the log signed it, the entries lead to
-    /// its root, each keeps the rules, and the quorum that they put in force has cosigned it.
+    /// Sizes of the certificates that an extension by these leaves needs (see [`leben_contracts::ledger::turn`]).
+    ///
+    /// # Errors
+    /// An entry that cannot be read or breaks the rules.
+    pub fn turns(&self, leaves: &[Vec<u8>]) -> Result<Vec<u64>, LedgerError> {
+        // Most extensions have none, and then the state need not be copied.
+        let kind = |leaf: &Vec<u8>| Entry::parse(leaf).is_ok_and(|entry| may_turn(&entry.action().kind));
+        let mut sizes = Vec::new();
+        if leaves.iter().any(kind) {
+            replay(&mut self.state.clone(), &mut Tree::default(), self.size, leaves, |index, _, _| {
+                sizes.push(index.saturating_add(1));
+                Ok(())
+            })?;
+        }
+        Ok(sizes)
+    }
+
+    /// Takes a checkpoint, the leaves that are missing, and the certificates of the turns among them. Nothing is kept unless
+    /// the log signed it, the entries lead to its root, each keeps the rules, both quorums have cosigned each change of who
+    /// has to sign, and the quorum that is then in force has cosigned the checkpoint.
     ///
     /// # Errors
     /// [`LedgerError`]; the copy stands as before.
-    pub fn extend(&mut self, home: &Home, note: &Note, leaves: &[Vec<u8>]) -> Result<(), LedgerError> {
+    pub fn extend(
+        &mut self,
+        home: &Home,
+        note: &Note,
+        leaves: &[Vec<u8>],
+        certificates: &[Note],
+    ) -> Result<(), LedgerError> {
         let checkpoint = self.check_note(home, note)?;
         let mut state = self.state.clone();
-        replay(&mut state, self.size, leaves)?;
+        let mut tree = Tree::read(&self.reader.nodes(self.size), self.size)?;
+        let mut shown = certificates.iter();
+        replay(&mut state, &mut tree, self.size, leaves, |index, turn, root| {
+            let note = shown.next().ok_or(TurnError::Missing { index })?;
+            Ok(turn.verify(index, root, note)?)
+        })?;
         let policy = match state.witness_policy() {
             Some(policy) => policy,
             None => Policy::k_of_n(home.log(), &[], 0).map_err(|source| policy_error(&checkpoint, source))?,
@@ -246,6 +280,9 @@ impl Ledger {
                 return Err(self.keep_fork(home, note, checkpoint.size)?);
             }
             other => other?,
+        }
+        for certificate in certificates {
+            mirror.publish_certificate(certificate)?;
         }
         mirror.publish(note)?;
         if state.witness_policy().is_some() {
@@ -304,10 +341,22 @@ fn policy_error(checkpoint: &Checkpoint, source: PolicyError) -> LedgerError {
     LedgerError::Policy { size: checkpoint.size, source }
 }
 
-fn replay(state: &mut State, first: u64, leaves: &[Vec<u8>]) -> Result<(), LedgerError> {
+/// Applies leaves to the state and the tree; `handle_turn` hears of each change of who has to sign: its index, and the root after it.
+fn replay(
+    state: &mut State,
+    tree: &mut Tree,
+    first: u64,
+    leaves: &[Vec<u8>],
+    mut handle_turn: impl FnMut(u64, Turn, &Hash) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
+    let mut turns = Turns::new(state.witness_policy());
     for (index, leaf) in (first..).zip(leaves) {
         let entry = Entry::parse(leaf).map_err(|source| LedgerError::Entry { index, source })?;
         state.apply(index, &entry).map_err(|source| LedgerError::Rules { index, source: Box::new(source) })?;
+        tree.append(leaf_hash(leaf));
+        if let Some(turn) = turns.step(&entry.action().kind, || state.witness_policy()) {
+            handle_turn(index, turn, &tree.root())?;
+        }
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use leben::watch::{End, Signing};
 use leben_contracts::agreement::body::*;
 use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::table::Phase;
+use leben_contracts::ledger::turn::TurnError;
 use support::{HOSPITALS, T0, World, bundle, code, home, id, invite, log_signer, note};
 
 fn fresh(nonce: u8) -> Fresh {
@@ -27,7 +28,7 @@ fn fresh(nonce: u8) -> Fresh {
 /// Brings a home's copy up to the world.
 fn extend(home: &Home, ledger: &mut Ledger, world: &World) -> Result<(), LedgerError> {
     let from = usize::try_from(ledger.size()).unwrap();
-    ledger.extend(home, &world.note(&HOSPITALS), &world.leaves[from..])
+    ledger.extend(home, &world.note(&HOSPITALS), &world.leaves[from..], &world.certificates(ledger.size(), &HOSPITALS))
 }
 
 #[test]
@@ -58,7 +59,9 @@ fn the_copy_takes_what_is_final_and_nothing_else() {
     let mut world = World::new();
     let mut ledger = Ledger::open(&home).unwrap();
     assert_eq!(ledger.size(), 0);
-    let refused = ledger.extend(&home, &world.note(&HOSPITALS[..2]), &world.leaves).unwrap_err();
+    let refused = ledger
+        .extend(&home, &world.note(&HOSPITALS[..2]), &world.leaves, &world.certificates(0, &HOSPITALS))
+        .unwrap_err();
     assert!(matches!(refused, LedgerError::Policy { .. }), "{refused}");
     extend(&home, &mut ledger, &world).unwrap();
     let held = ledger.size();
@@ -67,20 +70,20 @@ fn the_copy_takes_what_is_final_and_nothing_else() {
 
     // Less than before; another history of the same length; another history that goes on; a broken rule; another log.
     let shorter = note(&world.leaves[..5], &HOSPITALS);
-    assert!(matches!(ledger.extend(&home, &shorter, &[]), Err(LedgerError::Stale { got: 5, .. })));
+    assert!(matches!(ledger.extend(&home, &shorter, &[], &[]), Err(LedgerError::Stale { got: 5, .. })));
     let mut other = world.leaves.clone();
     let last = other.len() - 1;
     other.swap(last, last - 1);
-    assert!(matches!(ledger.extend(&home, &note(&other, &HOSPITALS), &[]), Err(LedgerError::Fork { .. })));
+    assert!(matches!(ledger.extend(&home, &note(&other, &HOSPITALS), &[], &[]), Err(LedgerError::Fork { .. })));
     assert!(home.evidence_dir().join(format!("checkpoint-{held}-held")).is_file());
     world.act("team", None, Heartbeat {});
     let new = world.leaves.last().unwrap().clone();
     other.push(new.clone());
-    let forked = ledger.extend(&home, &note(&other, &HOSPITALS), std::slice::from_ref(&new)).unwrap_err();
+    let forked = ledger.extend(&home, &note(&other, &HOSPITALS), std::slice::from_ref(&new), &[]).unwrap_err();
     assert!(matches!(forked, LedgerError::Fork { .. }), "{forked}");
     let mut replayed = world.leaves.clone();
     replayed.push(new.clone());
-    let broken = ledger.extend(&home, &note(&replayed, &HOSPITALS), &[new.clone(), new]).unwrap_err();
+    let broken = ledger.extend(&home, &note(&replayed, &HOSPITALS), &[new.clone(), new], &[]).unwrap_err();
     assert!(matches!(broken, LedgerError::Rules { .. }), "{broken}");
     assert_eq!(ledger.size(), held);
 
@@ -96,13 +99,40 @@ fn a_log_without_hospitals_yet_needs_no_quorum_and_two_commands_may_follow_it_at
     let home = home(dir.path());
     let world = World::new();
     let (mut one, mut other) = (Ledger::open(&home).unwrap(), Ledger::open(&home).unwrap());
-    one.extend(&home, &note(&world.leaves[..3], &[]), &world.leaves[..3]).unwrap();
+    one.extend(&home, &note(&world.leaves[..3], &[]), &world.leaves[..3], &[]).unwrap();
     assert!(one.policy().is_none());
-    other.extend(&home, &note(&world.leaves[..2], &[]), &world.leaves[..2]).unwrap();
+    other.extend(&home, &note(&world.leaves[..2], &[]), &world.leaves[..2], &[]).unwrap();
     assert_eq!((one.size(), other.size()), (3, 3), "what the quicker one took is there for both");
-    one.extend(&home, &world.note(&HOSPITALS), &world.leaves[3..]).unwrap();
+    extend(&home, &mut one, &world).unwrap();
     extend(&home, &mut other, &world).unwrap();
     assert_eq!(one.state(), other.state());
+}
+
+#[test]
+fn a_change_of_who_signs_that_the_quorum_before_did_not_sign_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let mut world = World::new();
+    let mut ledger = Ledger::open(&home).unwrap();
+    let all = &world.leaves[..];
+    let unsigned = ledger.extend(&home, &world.note(&HOSPITALS), all, &[]).unwrap_err();
+    assert!(matches!(unsigned, LedgerError::Turn(TurnError::Missing { index: 6 })), "{unsigned}");
+    let weak = world.certificates(0, &HOSPITALS[..2]);
+    let weak = ledger.extend(&home, &world.note(&HOSPITALS), all, &weak).unwrap_err();
+    assert!(matches!(weak, LedgerError::Turn(TurnError::Quorum { which: "new", .. })), "{weak}");
+    assert_eq!(ledger.size(), 0);
+    extend(&home, &mut ledger, &world).unwrap();
+    // The coordinator makes one hospital the quorum: the three others did not agree.
+    let held = ledger.size();
+    world.act("coordinator", None, PolicyChange { validators: vec![id("va")], quorum: 1 });
+    let new = &world.leaves[usize::try_from(held).unwrap()..];
+    let certificate = world.certificates(held, &["va"]);
+    let voted = ledger.extend(&home, &world.note(&["va"]), new, &certificate).unwrap_err();
+    assert!(matches!(voted, LedgerError::Turn(TurnError::Quorum { which: "old", .. })), "{voted}");
+    // With the quorum before it, it holds; what is published names those alone who now have to sign.
+    let certificate = world.certificates(held, &HOSPITALS[1..]);
+    ledger.extend(&home, &world.note(&["va"]), new, &certificate).unwrap();
+    assert_eq!(verify(&home.ledger_dir(), &Wish::default()).unwrap().size, held + 1);
 }
 
 /// Proposes the tutorial's job as `leben submit` does, from the copy.

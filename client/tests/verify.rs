@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use leben::verify::{Wish, verify};
+use leben_contracts::agreement::body::PolicyChange;
 use leben_contracts::ledger::entry::{Action, Entry, Envelope};
 use leben_contracts::ledger::store::LogReader;
-use support::{HOSPITALS, T0, World, key, note, publish};
+use support::{HOSPITALS, T0, World, id, key, note, publish};
 
 struct Log {
     _dir: tempfile::TempDir,
@@ -99,6 +100,56 @@ fn too_few_hospitals_is_4() {
     let (status, json) = command(&log.public, &[]);
     assert_eq!(status, 4);
     assert!(json["error"].as_str().unwrap().contains("missing [switzerland, va]"), "{json}");
+}
+
+#[test]
+fn each_change_of_who_signs_needs_both_quorums_and_its_certificate() {
+    let mut log = log();
+    let first = log.public.join("certificate/7");
+    let good = fs::read_to_string(&first).unwrap();
+    // Removed, or with one of its bits turned.
+    fs::remove_file(&first).unwrap();
+    let (status, json) = command(&log.public, &[]);
+    assert_eq!(status, 4, "{json}");
+    assert!(json["error"].as_str().unwrap().contains("entry 6"), "{json}");
+    for at in 0..good.len() {
+        let mut bad = good.clone().into_bytes();
+        bad[at] ^= 1;
+        fs::write(&first, &bad).unwrap();
+        assert_ne!(code(&log.public, &Wish::default()), 0, "byte {at} of the certificate");
+    }
+    // Cosigned by too few, or of another size.
+    fs::write(&first, note(&log.world.leaves[..7], &HOSPITALS[..2]).to_string()).unwrap();
+    assert_eq!(command(&log.public, &[]).0, 4);
+    fs::write(&first, note(&log.world.leaves[..8], &HOSPITALS).to_string()).unwrap();
+    assert_eq!(command(&log.public, &[]).0, 5);
+    fs::write(&first, &good).unwrap();
+    // One where nothing changes, one beyond the log.
+    for size in [8, 1000] {
+        let superfluous = log.public.join(format!("certificate/{size}"));
+        fs::write(&superfluous, note(&log.world.leaves[..8], &HOSPITALS).to_string()).unwrap();
+        assert_eq!(command(&log.public, &[]).0, 2);
+        fs::remove_file(superfluous).unwrap();
+    }
+    assert_eq!(code(&log.public, &Wish::default()), 0);
+
+    // The coordinator makes one hospital the quorum. The policy kept from before leads to the new one only by the old quorum.
+    let before = log.public.join("../before");
+    fs::copy(log.public.join("policy"), &before).unwrap();
+    let size = log.world.leaves.len() + 1;
+    log.world.act("coordinator", None, PolicyChange { validators: vec![id("va")], quorum: 1 });
+    log.world.publish(&log.public, &log.public.join("../state"), &["va"]);
+    let given = ["--policy", before.to_str().unwrap()];
+    assert_eq!(command(&log.public, &given).0, 0);
+    fs::write(log.public.join(format!("certificate/{size}")), log.world.note(&["va"]).to_string()).unwrap();
+    let (status, json) = command(&log.public, &given);
+    assert_eq!(status, 4, "{json}");
+    assert!(json["error"].as_str().unwrap().contains("old quorum"), "{json}");
+    // A policy that was never in force.
+    fs::write(log.public.join(format!("certificate/{size}")), log.world.note(&HOSPITALS).to_string()).unwrap();
+    let never = fs::read_to_string(&before).unwrap().replace("group hospitals 3", "group hospitals 2");
+    fs::write(&before, never).unwrap();
+    assert_eq!(command(&log.public, &given).0, 4);
 }
 
 #[test]

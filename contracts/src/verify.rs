@@ -7,6 +7,8 @@
 #[cfg(feature = "fs")]
 pub mod folder;
 #[cfg(feature = "fs")]
+mod turns;
+#[cfg(feature = "fs")]
 pub use folder::{Options, Report, verify_folder};
 
 use crate::ledger::checkpoint::Checkpoint;

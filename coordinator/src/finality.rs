@@ -26,9 +26,21 @@ pub enum Action {
         /// The checkpoint, signed by the log.
         note: String,
     },
-    /// Store the cosigned checkpoint durably as the published one, then send it to these witnesses.
+    /// Send a witness the certificates of the turns from this size on: it may have been away when they were published.
+    Certificates {
+        /// The witness's party.
+        party: String,
+        /// Entries it holds.
+        from: u64,
+    },
+    /// At a turn, before the checkpoint is published: store its certificate durably.
+    PublishCertificate {
+        /// The note with the cosignatures of the policy and of the one before.
+        note: String,
+    },
+    /// Store the cosigned checkpoint durably as the published one.
     Publish {
-        /// The note with its cosignatures.
+        /// The note with the cosignatures of the policy.
         note: String,
         /// The policy in force after its entries, which is published beside it.
         policy: Box<Policy>,
@@ -99,6 +111,8 @@ struct Flight {
     size: u64,
     note: Note,
     policies: Vec<Policy>,
+    /// The last entry changes who has to sign.
+    turns: bool,
     stage: Stage,
     certified: BTreeSet<String>,
 }
@@ -152,15 +166,16 @@ impl Finality {
     }
 
     /// Takes a committed checkpoint on its way. `policy` is the one in force after its entries; when it differs from the
-    /// one before, both must be met: a change of the witnesses needs the old quorum and the new one.
+    /// one before, the last entry is a turn and both must be met: a change of the witnesses needs the old quorum and the new one.
     pub fn begin(&mut self, note: Note, policy: Policy) -> Result<(), String> {
         let checkpoint = Checkpoint::of(&note).map_err(|error| error.to_string())?;
+        let turns = policy != self.policy;
         let mut policies = vec![policy];
-        if policies.first() != Some(&self.policy) {
+        if turns {
             policies.push(self.policy.clone());
         }
-        self.flight =
-            Some(Flight { size: checkpoint.size, note, policies, stage: Stage::Cosigning, certified: BTreeSet::new() });
+        let (size, stage, certified) = (checkpoint.size, Stage::Cosigning, BTreeSet::new());
+        self.flight = Some(Flight { size, note, policies, turns, stage, certified });
         self.advance();
         Ok(())
     }
@@ -172,6 +187,7 @@ impl Finality {
         let cosigning = self.flight.as_ref().is_some_and(|flight| flight.stage == Stage::Cosigning);
         if let Some(note) = self.published.clone() {
             // Shown before anything is asked: a witness restored from a backup finds its own cosignature there, and stops.
+            self.actions.push_back(Action::Certificates { party: party.to_owned(), from: mirror_size });
             self.actions.push_back(Action::Show { party: party.to_owned(), note: note.clone() });
             if !cosigning {
                 self.ask(party, &note);
@@ -244,7 +260,10 @@ impl Finality {
         let vkey = self.observers.iter().find(|vkey| line.is_by(vkey));
         let vkey = vkey.ok_or_else(|| format!("'{}' is no outside witness", line.name))?;
         let (note, public) = match (&self.flight, &self.published) {
-            (Some(flight), _) if flight.size == size => (flight.note.clone(), flight.stage == Stage::Certifying),
+            (Some(flight), _) if flight.size == size => {
+                let policy = flight.policies.first().unwrap_or(&self.policy);
+                (policy.known_lines(&flight.note), flight.stage == Stage::Certifying)
+            }
             (_, Some(text)) if checkpoint_size(text) == Some(size) => {
                 (Note::parse(text.as_bytes()).map_err(|error| error.to_string())?, true)
             }
@@ -290,13 +309,20 @@ impl Finality {
     fn advance(&mut self) {
         let Some(flight) = &mut self.flight else { return };
         if flight.stage == Stage::Cosigning {
-            let met = flight.policies.iter().all(|p| p.evaluate(&flight.note, UnknownSigners::Ignore).is_ok());
+            // The log's own signature is this process's, by the key of the policy that is now in force.
+            let now = flight.policies.first().is_some_and(|p| p.evaluate(&flight.note, UnknownSigners::Ignore).is_ok());
+            let met = now && flight.policies.iter().skip(1).all(|old| old.evaluate_witnesses(&flight.note).is_ok());
             if met {
                 flight.stage = Stage::Certifying;
                 let note = flight.note.to_string();
-                self.published = Some(note.clone());
                 let policy = flight.policies.first().unwrap_or(&self.policy).clone();
-                self.actions.push_back(self.observed.publish(&flight.note, &policy, &self.observers));
+                // Those whom the turn removed signed the certificate; the published checkpoint names those who sign now.
+                let published = policy.known_lines(&flight.note);
+                if flight.turns {
+                    self.actions.push_back(Action::PublishCertificate { note: note.clone() });
+                }
+                self.published = Some(published.to_string());
+                self.actions.push_back(self.observed.publish(&published, &policy, &self.observers));
                 for party in self.witnesses.keys() {
                     self.actions.push_back(Action::Show { party: party.clone(), note: note.clone() });
                 }

@@ -1,6 +1,6 @@
 //! The ledger's writer, reduced to what its shell does: commit, ask the witnesses, publish, and only then believe.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
@@ -10,8 +10,9 @@ use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::merkle::{self, Hash, NodeReader, leaf_hash, root_of};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
-use leben_contracts::ledger::sequencer::Sequencer;
+use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
 use leben_contracts::ledger::tile::Builder;
+use leben_contracts::ledger::turn::Turns;
 use leben_coordinator::finality::{Action, Finality};
 use leben_protocol::frame::Order;
 
@@ -32,6 +33,7 @@ pub struct Log {
     leaves: Vec<Vec<u8>>,
     head: Option<Note>,
     published: Option<String>,
+    certificates: BTreeMap<u64, String>,
     writer: Option<Writer>,
 }
 
@@ -40,6 +42,7 @@ struct Writer {
     sequencer: Sequencer<State>,
     finality: Finality,
     committed: VecDeque<Entry>,
+    turns: VecDeque<TurnPoint>,
     certain: State,
     root: Hash,
 }
@@ -75,10 +78,14 @@ impl Log {
         let checkpoint =
             self.published.as_ref().map(|note| Checkpoint::of(&Note::parse(note.as_bytes()).unwrap()).unwrap());
         let final_size = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+        let (mut points, mut turns) = (VecDeque::new(), Turns::default());
         for (index, leaf) in (0..).zip(&self.leaves) {
             let entry = Entry::parse(leaf).unwrap();
             builder.append(leaf.clone()).unwrap();
             follower.apply(&entry).unwrap();
+            if let Some(turn) = turns.step(&entry.action().kind, || follower.replay().witness_policy()) {
+                points.push_back(TurnPoint { size: index + 1, root: builder.tree().root(), policy: turn.new });
+            }
             match index < final_size {
                 true => certain.apply(index, &entry).unwrap(),
                 false => committed.push_back(entry),
@@ -87,7 +94,7 @@ impl Log {
         let root = checkpoint.map_or([0; 32], |checkpoint| checkpoint.root);
         let finality = Finality::new(final_size, self.published.clone(), policy_of(&certain));
         let sequencer = Sequencer::new(signer(), builder, follower).unwrap();
-        self.writer = Some(Writer { sequencer, finality, committed, certain, root });
+        self.writer = Some(Writer { sequencer, finality, committed, turns: points, certain, root });
         self.carry_out()
     }
 
@@ -120,6 +127,7 @@ impl Log {
             self.head = Some(batch.note);
         }
         writer.committed.extend(staged.entries);
+        writer.turns.extend(staged.turns);
         let result = staged.results.into_iter().next().unwrap().map_err(|refusal| refusal.to_string());
         (result, self.carry_out())
     }
@@ -139,7 +147,14 @@ impl Log {
         loop {
             let beyond = self.leaves.len() as u64 > writer.finality.final_size();
             if let Some(head) = self.head.as_ref().filter(|_| beyond && !writer.finality.is_busy()) {
-                writer.finality.begin(head.clone(), policy_of(writer.sequencer.state())).unwrap();
+                while writer.turns.front().is_some_and(|turn| turn.size <= writer.finality.final_size()) {
+                    writer.turns.pop_front();
+                }
+                let (note, policy) = match writer.turns.front() {
+                    None => (head.clone(), policy_of(writer.sequencer.state())),
+                    Some(turn) => (writer.sequencer.sign(turn.size, turn.root).unwrap(), turn.policy.clone().unwrap()),
+                };
+                writer.finality.begin(note, policy).unwrap();
             }
             let Some(action) = writer.finality.poll_action() else { return wishes };
             match action {
@@ -152,6 +167,14 @@ impl Log {
                     }
                     let request = AddCheckpoint::new(old, proof, Note::parse(note.as_bytes()).unwrap()).unwrap();
                     wishes.push(Wish::Order(party, Order::Cosign { body: request.to_string().into_bytes() }));
+                }
+                Action::Certificates { party, from } => {
+                    let shown = self.certificates.range(from..).map(|(_, note)| note.clone().into_bytes());
+                    wishes.extend(shown.map(|note| Wish::Order(party.clone(), Order::Publish { note })));
+                }
+                Action::PublishCertificate { note } => {
+                    let size = Checkpoint::of(&Note::parse(note.as_bytes()).unwrap()).unwrap().size;
+                    self.certificates.insert(size, note);
                 }
                 Action::Publish { note, .. } => self.published = Some(note),
                 Action::Show { party, note } => {

@@ -2,9 +2,10 @@
 //!
 //! Entries pass two lines. **Validated**: this node recomputed the root from the entries, replayed the state machine and
 //! cosigned. **Certified**: the quorum that the ledger itself names cosigned too; only this is final, and jobs look at
-//! nothing else. A change of the quorum needs the old one and the new one, so a coordinator cannot vote itself a new
-//! quorum. A fork, or an entry that breaks the rules, halts this node's signing until a person has looked.
+//! nothing else. A change of the quorum needs the old one and the new one, each time it changes, so a coordinator cannot
+//! vote itself a new quorum. A fork, or an entry that breaks the rules, halts this node's signing until a person has looked.
 
+mod certify;
 mod halt;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,8 @@ use crate::refusal::{Reason, Refusal};
 
 /// Most bytes of entries held while the checkpoint that covers them is awaited: 256 MiB, a first copy of about 200,000 entries.
 pub const BUFFER_BYTES_MAX: usize = 256 << 20;
+/// Certificates held that came before their entries.
+const EARLY_MAX: usize = 1024;
 /// Roots kept of sizes already certified, so that an order may name a ledger a little older than the newest.
 const ROOTS_KEPT: u64 = 4096;
 
@@ -67,6 +70,8 @@ pub struct Certified {
     pub size: u64,
     /// The cosigned checkpoint.
     pub note: Note,
+    /// Where its last entry changes who has to sign: the same with the cosignatures of the quorum before as well.
+    pub turn: Option<Note>,
     /// The quorum that it met, if the ledger names one.
     pub policy: Option<Policy>,
 }
@@ -90,13 +95,11 @@ pub struct Mirror {
     certified_note: Option<Note>,
     /// Validated, not yet certified.
     ahead: VecDeque<Entry>,
-    /// The policy at each checkpoint that was validated and is not behind the certified one.
-    policies: BTreeMap<u64, Option<Policy>>,
     roots: BTreeMap<u64, Hash>,
     tree: Tree,
     buffer: Vec<Vec<u8>>,
     buffer_bytes: usize,
-    early: Option<Note>,
+    early: BTreeMap<u64, Note>,
     /// Keys that this hospital cosigns with.
     own: Vec<VerifierKey>,
     halted: Option<Refusal>,
@@ -126,12 +129,11 @@ impl Mirror {
             certified: state,
             certified_note: None,
             ahead: VecDeque::new(),
-            policies: BTreeMap::new(),
             roots: BTreeMap::new(),
             tree: Tree::default(),
             buffer: Vec::new(),
             buffer_bytes: 0,
-            early: None,
+            early: BTreeMap::new(),
             own,
             halted: None,
             evidence: None,
@@ -260,7 +262,6 @@ impl Mirror {
             }
         }
         let size = answer.record.checkpoint().size;
-        self.policies.insert(size, self.validator.state().witness_policy());
         Ok(Cosigned { size, entries, lines: answer.body(), record: answer.record })
     }
 
@@ -278,59 +279,25 @@ impl Mirror {
             return Ok(Published::Known(checkpoint.size));
         }
         if checkpoint.size > self.size() {
-            self.early = Some(note);
+            if self.early.len() < EARLY_MAX {
+                self.early.insert(checkpoint.size, note);
+            }
             return Ok(Published::Early);
         }
         self.certify(&checkpoint, note).map(|certified| Published::New(Box::new(certified)))
     }
 
-    /// A certificate that came before its entries, if it can be looked at now.
-    ///
-    /// # Errors
-    /// As [`Mirror::handle_publish`].
-    pub fn poll_early(&mut self) -> Result<Published, Refusal> {
-        match self.early.take() {
-            Some(note) => self.handle_publish(note.to_string().as_bytes()),
-            None => Ok(Published::Early),
-        }
+    /// The next certificate that came before its entries and can be looked at now.
+    pub fn poll_early(&mut self) -> Option<Result<Published, Refusal>> {
+        let due = self.early.first_entry().filter(|early| *early.key() <= self.validator.next_index())?;
+        let note = due.remove().to_string();
+        Some(self.handle_publish(note.as_bytes()))
     }
 
     /// The link was lost: what was on its way is sent again.
     pub fn handle_unlinked(&mut self) {
         self.clear_buffer();
-        self.early = None;
-    }
-
-    fn certify(&mut self, checkpoint: &Checkpoint, note: Note) -> Result<Certified, Refusal> {
-        let size = checkpoint.size;
-        let unmet = |which: &str, error: String| {
-            Refusal::new(Reason::Ledger, format!("the checkpoint of {size} entries lacks the {which} quorum: {error}"))
-        };
-        let old = self.certified.witness_policy();
-        let new = self.policy_at(size)?;
-        for (which, policy) in [("old", &old), ("new", &new)] {
-            if let Some(policy) = policy {
-                policy.evaluate(&note, UnknownSigners::Ignore).map_err(|error| unmet(which, error.to_string()))?;
-            }
-        }
-        self.advance(size)?;
-        self.certified_note = Some(note.clone());
-        Ok(Certified { size, note, policy: new })
-    }
-
-    fn policy_at(&self, size: u64) -> Result<Option<Policy>, Refusal> {
-        if let Some(policy) = self.policies.get(&size) {
-            return Ok(policy.clone());
-        }
-        // A size this node was not asked to cosign: replay up to it on the side.
-        let mut state = self.certified.clone();
-        for entry in &self.ahead {
-            if state.next_index() == size {
-                break;
-            }
-            state.apply(state.next_index(), entry).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
-        }
-        Ok(state.witness_policy())
+        self.early.clear();
     }
 
     fn advance(&mut self, size: u64) -> Result<(), Refusal> {
@@ -340,7 +307,6 @@ impl Mirror {
             let entry = self.ahead.pop_front().ok_or_else(missing)?;
             self.certified.apply(index, &entry).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
         }
-        self.policies.retain(|at, _| *at > size);
         let keep_from = size.saturating_sub(ROOTS_KEPT);
         self.roots = self.roots.split_off(&keep_from);
         Ok(())

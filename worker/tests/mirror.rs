@@ -10,13 +10,24 @@ use leben_worker::mirror::{Mirror, Published};
 use leben_worker::refusal::Reason;
 use support::*;
 
-/// A copy that has cosigned everything, and certified nothing.
+/// A copy that has cosigned everything, and certified what the hospitals' first policy ends.
 fn cosigned(net: &Net) -> Mirror {
     let mut mirror = new_mirror();
     mirror.handle_entries(0, net.leaves.clone()).unwrap();
     mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
+    turn(net, &mut mirror);
     mirror
 }
+
+/// Shows the certificates of every change of who has to sign.
+fn turn(net: &Net, mirror: &mut Mirror) {
+    for note in net.turns(mirror.certified_size(), &["h2", "h3"]) {
+        assert!(matches!(mirror.handle_publish(&note), Ok(Published::New(_))));
+    }
+}
+
+/// Entries up to the hospitals' first policy: Genesis, four parties, the policy.
+const TURN: u64 = 6;
 
 /// The log's own signature over another tree.
 fn signed_by_the_log(size: u64, root: [u8; 32]) -> Note {
@@ -34,6 +45,7 @@ fn entries_become_validated_then_certified_and_what_is_cosigned_meets_the_ledger
     let cosigned = mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
     assert_eq!((mirror.size(), mirror.certified_size()), (net.leaves.len() as u64, 0));
     assert_eq!(cosigned.entries, net.leaves);
+    turn(&net, &mut mirror);
     // This hospital's line and one other's make two of three.
     let mut text = String::from_utf8(net.certificate(&["h2"])).unwrap();
     text.push_str(&cosigned.lines);
@@ -50,7 +62,7 @@ fn too_few_or_unknown_cosigners_make_nothing_final() {
     for cosigners in [&[][..], &["h2"], &["h2", "team"]] {
         let refusal = mirror.handle_publish(&net.certificate(cosigners)).unwrap_err();
         assert_eq!(refusal.reason, Reason::Ledger, "{cosigners:?}");
-        assert_eq!(mirror.certified_size(), 0);
+        assert_eq!(mirror.certified_size(), TURN);
     }
     assert!(mirror.halted().is_none(), "a missing cosignature is no fork");
     assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::New(_))));
@@ -161,7 +173,7 @@ fn an_entry_that_breaks_the_rules_halts_though_the_log_signed_it() {
     let not = mirror.handle_cosign(net.now_ms, &net.cosign_body(from)).unwrap_err();
     assert!(not.refusal.words.contains("breaks the ledger's rules"), "{}", not.refusal);
     assert!(mirror.halted().is_some());
-    assert_eq!(mirror.certified_size(), 0);
+    assert_eq!(mirror.certified_size(), TURN);
 }
 
 #[test]
@@ -196,10 +208,54 @@ fn a_certificate_ahead_of_its_entries_waits_for_them() {
     let net = Net::new();
     let mut mirror = new_mirror();
     assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::Early)));
+    for note in net.turns(0, &["h2", "h3"]) {
+        assert!(matches!(mirror.handle_publish(&note), Ok(Published::Early)));
+    }
     assert_eq!(mirror.certified_size(), 0);
     mirror.handle_entries(0, net.leaves.clone()).unwrap();
     mirror.handle_cosign(net.now_ms, &net.cosign_body(0)).unwrap();
-    assert!(matches!(mirror.poll_early(), Ok(Published::New(_))));
+    assert!(matches!(mirror.poll_early(), Some(Ok(Published::New(_)))));
+    assert!(matches!(mirror.poll_early(), Some(Ok(Published::New(_)))));
+    assert!(mirror.poll_early().is_none());
+    assert_eq!(mirror.certified_size(), net.leaves.len() as u64);
+}
+
+#[test]
+fn a_hospital_that_was_away_while_the_quorum_changed_three_times_needs_each_certificate() {
+    let mut net = Net::new();
+    let mut mirror = cosigned(&net);
+    mirror.handle_publish(&net.certificate(&["h2", "h3"])).unwrap();
+    let from = mirror.size();
+    // Away: the quorum becomes h1 h2 h3 x1, then h2 x1 x2, then x1 alone.
+    let mut certificates = Vec::new();
+    for (validators, quorum, cosigners) in [
+        (&["h1", "h2", "h3", "x1"][..], 3, &["h2", "h3", "x1"][..]),
+        (&["h2", "x1", "x2"], 2, &["h2", "h3", "x1"]),
+        (&["x1"], 1, &["h2", "x1"]),
+    ] {
+        let unknown = validators.iter().filter(|name| name.starts_with('x') && net.state().party(name).is_none());
+        for name in unknown.copied().collect::<Vec<_>>() {
+            net.enrol(name);
+        }
+        net.set_policy(validators, quorum);
+        certificates.push(net.certificate(cosigners));
+    }
+    net.enrol("x3");
+    // Back: the newest checkpoint alone is not enough, nor one certificate left out.
+    mirror.handle_entries(from, net.leaves[from as usize..].to_vec()).unwrap();
+    mirror.handle_cosign(net.now_ms, &net.cosign_body(from)).unwrap();
+    let refusal = mirror.handle_publish(&net.certificate(&["x1"])).unwrap_err();
+    assert!(refusal.words.contains("certificate/") && refusal.words.contains("missing"), "{refusal}");
+    mirror.handle_publish(&certificates[0]).unwrap();
+    assert!(mirror.handle_publish(&certificates[2]).is_err());
+    for (at, certificate) in certificates.iter().enumerate().skip(1) {
+        let Published::New(certified) = mirror.handle_publish(certificate).unwrap() else { panic!("not new: {at}") };
+        // What was cosigned by those who left lies in the certificate, not in what is published.
+        let (published, turned) = (certified.note.signatures().len(), certified.turn.unwrap().signatures().len());
+        assert!(published < turned, "{published} {turned}");
+    }
+    assert!(matches!(mirror.handle_publish(&net.certificate(&["x1"])), Ok(Published::New(_))));
+    assert_eq!(mirror.certified(), net.state());
 }
 
 /// A copy of the first `size` entries, cosigned, as a backup of the hospital's folder would have it.
@@ -272,6 +328,7 @@ fn a_lost_copy_is_fetched_again_under_the_record_that_remained() {
     mirror.handle_entries(0, net.leaves.clone()).unwrap();
     let again = mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap();
     assert_eq!((again.size, again.entries.len()), (net.leaves.len() as u64, net.leaves.len()));
+    turn(&net, &mut mirror);
     assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::New(_))));
 
     // A shorter log, or another one of any length, is not signed.

@@ -212,6 +212,11 @@ async fn bring(net: &Net, from: u64, writer: &mut FrameWriter, reader: &mut Fram
     writer.send(&Order::Cosign { body: net.cosign_body(from) }).await.unwrap();
     let report: Report = reader.expect().await.unwrap();
     assert!(matches!(report, Report::Cosigned { .. }), "{report:?}");
+    for note in net.turns(from, &["h2", "h3"]) {
+        writer.send(&Order::Publish { note }).await.unwrap();
+        let report: Report = reader.expect().await.unwrap();
+        assert!(matches!(report, Report::Certified { .. }), "{report:?}");
+    }
     writer.send(&Order::Publish { note: net.certificate(&["h2", "h3"]) }).await.unwrap();
     let report: Report = reader.expect().await.unwrap();
     assert_eq!(report, Report::Certified { size: net.leaves.len() as u64 });

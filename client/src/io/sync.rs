@@ -6,6 +6,7 @@ use leben_contracts::ledger::checkpoint::CheckpointError;
 use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note};
 use leben_contracts::ledger::store::{BUNDLE_BYTES_MAX, StoreError};
 use leben_contracts::ledger::tile::{TILE_WIDTH, TileError, TileKind, decode_bundle, path_at};
+use leben_contracts::ledger::turn;
 use leben_protocol::reject::RejectCode;
 
 use crate::home::Home;
@@ -81,6 +82,15 @@ async fn update_once(home: &Home, session: &Session, ledger: &mut Ledger) -> Res
         let held = ledger.size().saturating_sub(index.saturating_mul(TILE_WIDTH));
         leaves.extend(bundle.into_iter().skip(usize::try_from(held).unwrap_or(usize::MAX)));
     }
-    ledger.extend(home, &note, &leaves)?;
+    let mut certificates = Vec::new();
+    for size in ledger.turns(&leaves)? {
+        let bytes = match session.ledger_file(&turn::path(size), NOTE_BYTES_MAX).await {
+            // Said below, as what it means.
+            Err(error) if error.code() == Some(RejectCode::NotFound) => break,
+            other => other?,
+        };
+        certificates.push(Note::parse(&bytes).map_err(|error| LedgerError::Checkpoint(CheckpointError::from(error)))?);
+    }
+    ledger.extend(home, &note, &leaves, &certificates)?;
     Ok(true)
 }

@@ -21,6 +21,7 @@ use leben_contracts::ledger::merkle::{leaf_hash, root_of};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::Mirror;
+use leben_contracts::ledger::turn::Turns;
 use leben_models::registry;
 use leben_protocol::invite::Invite;
 use zeroize::Zeroizing;
@@ -261,6 +262,12 @@ impl World {
         note(&self.leaves, cosigners)
     }
 
+    /// The certificates of turns from this size on, cosigned by these hospitals.
+    pub fn certificates(&self, from: u64, cosigners: &[&str]) -> Vec<Note> {
+        let sizes = turn_sizes(&self.leaves).into_iter().filter(|size| *size > from);
+        sizes.map(|size| note(&self.leaves[..usize::try_from(size).unwrap()], cosigners)).collect()
+    }
+
     /// Publishes everything so far.
     pub fn publish(&self, public: &Path, state: &Path, cosigners: &[&str]) {
         publish(&self.leaves, self.state.witness_policy().as_ref(), public, state, cosigners);
@@ -288,11 +295,28 @@ pub fn note(leaves: &[Vec<u8>], cosigners: &[&str]) -> Note {
     note
 }
 
+/// Sizes of the logs that end with a change of who has to sign. Leaves that break the rules end it.
+pub fn turn_sizes(leaves: &[Vec<u8>]) -> Vec<u64> {
+    let (mut state, mut turns, mut sizes) = (State::new(ORIGIN), Turns::default(), vec![]);
+    for (index, leaf) in (0..).zip(leaves) {
+        let entry = Entry::parse(leaf).unwrap();
+        if state.apply(index, &entry).is_err() {
+            break;
+        }
+        sizes.extend(turns.step(&entry.action().kind, || state.witness_policy()).map(|_| index + 1));
+    }
+    sizes
+}
+
 pub fn publish(leaves: &[Vec<u8>], policy: Option<&Policy>, public: &Path, state: &Path, cosigners: &[&str]) {
     let mut mirror = Mirror::open(public, state, log_signer().vkey()).unwrap();
     let note = note(leaves, cosigners);
     let from = usize::try_from(mirror.next_index()).unwrap();
     mirror.append(&leaves[from..], &note).unwrap();
+    for size in turn_sizes(leaves) {
+        let note = self::note(&leaves[..usize::try_from(size).unwrap()], &HOSPITALS);
+        mirror.publish_certificate(&note).unwrap();
+    }
     mirror.publish(&note).unwrap();
     if let Some(policy) = policy {
         mirror.publish_policy(policy).unwrap();

@@ -21,6 +21,7 @@ pub mod sequencer;
 #[cfg(feature = "fs")]
 pub mod store;
 pub mod tile;
+pub mod turn;
 pub mod validator;
 pub mod witness;
 

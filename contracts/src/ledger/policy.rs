@@ -187,6 +187,41 @@ impl Policy {
         let checkpoint = Checkpoint::of(note)?;
         let log = self.log(&checkpoint.origin).ok_or_else(|| PolicyError::UnknownLog(checkpoint.origin.clone()))?;
         note.verify(log).map_err(PolicyError::Signature)?;
+        let cosigners = self.cosigners(note)?;
+        if unknown == UnknownSigners::Refuse
+            && let Some(line) = note.signatures().iter().find(|line| !line.is_by(log) && !self.is_witness(line))
+        {
+            return Err(PolicyError::UnknownSigner(line.name.clone()));
+        }
+        self.check_quorum(&cosigners)?;
+        let quorum_time_s = self.quorum_time(&cosigners);
+        Ok(Satisfied { checkpoint, cosigners, quorum_time_s })
+    }
+
+    /// Checks the witnesses' part alone: each line by a listed witness verifies, and they make the quorum. The log's own signature is not
+    /// looked at: a quorum also speaks about a checkpoint of the log's next key.
+    ///
+    /// # Errors
+    /// As [`Policy::evaluate`].
+    pub fn evaluate_witnesses(&self, note: &Note) -> Result<Vec<(String, u64)>, PolicyError> {
+        let cosigners = self.cosigners(note)?;
+        self.check_quorum(&cosigners)?;
+        Ok(cosigners)
+    }
+
+    /// Whether a line says that it is by a listed witness.
+    #[must_use]
+    pub fn is_witness(&self, line: &SignatureLine) -> bool {
+        self.witnesses.iter().any(|w| line.is_by(&w.vkey))
+    }
+
+    /// Whether a line says that it is by a listed log or witness.
+    #[must_use]
+    pub fn is_listed(&self, line: &SignatureLine) -> bool {
+        self.is_witness(line) || self.logs.iter().any(|log| line.is_by(&log.vkey))
+    }
+
+    fn cosigners(&self, note: &Note) -> Result<Vec<(String, u64)>, PolicyError> {
         let mut cosigners = Vec::new();
         for witness in &self.witnesses {
             match note.verify(&witness.vkey) {
@@ -195,17 +230,14 @@ impl Policy {
                 Err(error) => return Err(PolicyError::Signature(error)),
             }
         }
-        let known = |line: &SignatureLine| line.is_by(log) || self.witnesses.iter().any(|w| line.is_by(&w.vkey));
-        if unknown == UnknownSigners::Refuse
-            && let Some(line) = note.signatures().iter().find(|line| !known(line))
-        {
-            return Err(PolicyError::UnknownSigner(line.name.clone()));
+        Ok(cosigners)
+    }
+
+    fn check_quorum(&self, cosigners: &[(String, u64)]) -> Result<(), PolicyError> {
+        match self.is_quorum(cosigners.iter().map(|(name, _)| name.as_str())) {
+            true => Ok(()),
+            false => Err(self.short_of_quorum(cosigners)),
         }
-        if !self.is_quorum(cosigners.iter().map(|(name, _)| name.as_str())) {
-            return Err(self.short_of_quorum(&cosigners));
-        }
-        let quorum_time_s = self.quorum_time(&cosigners);
-        Ok(Satisfied { checkpoint, cosigners, quorum_time_s })
     }
 
     fn short_of_quorum(&self, cosigners: &[(String, u64)]) -> PolicyError {

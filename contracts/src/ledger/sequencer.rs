@@ -4,8 +4,11 @@ use super::Replay;
 use super::checkpoint::Checkpoint;
 use super::entry::{Entry, Envelope};
 use super::follow::{Follower, Refusal};
+use super::merkle::Hash;
 use super::note::{KeyType, Note, NoteError, NoteSigner};
+use super::policy::Policy;
 use super::tile::{Batch, Builder, TileError};
+use super::turn::Turns;
 
 /// Most envelopes in one batch (LEDGER, commit order step 1).
 pub const BATCH_MAX: usize = 256;
@@ -45,6 +48,19 @@ pub struct Staged {
     pub entries: Vec<Entry>,
     /// What to commit; `None` when nothing new was admitted. Its signature must not leave the process before HEAD names it.
     pub batch: Option<Batch>,
+    /// The checkpoints that end with a turn (see [`super::turn`]): each has to be cosigned by itself.
+    pub turns: Vec<TurnPoint>,
+}
+
+/// A log that ends with a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnPoint {
+    /// Entries, the turn included.
+    pub size: u64,
+    /// Root over them.
+    pub root: Hash,
+    /// The policy in force after them.
+    pub policy: Option<Policy>,
 }
 
 /// Orders actions. Any error after a batch was staged means: exit, and let start-up recover; this value has moved on.
@@ -53,6 +69,7 @@ pub struct Sequencer<R> {
     signer: NoteSigner,
     builder: Builder,
     follower: Follower<R>,
+    turns: Turns,
 }
 
 impl<R: Replay> Sequencer<R> {
@@ -69,7 +86,8 @@ impl<R: Replay> Sequencer<R> {
         if tiles != replayed {
             return Err(SequencerError::OutOfStep { tiles, replayed });
         }
-        Ok(Self { origin, signer, builder, follower })
+        let turns = Turns::new(follower.replay().policy());
+        Ok(Self { origin, signer, builder, follower, turns })
     }
 
     /// The log's origin.
@@ -103,12 +121,13 @@ impl<R: Replay> Sequencer<R> {
         }
         let first_index = self.size();
         let seq_ms = now_ms.max(self.follower.last_seq_ms());
-        let (mut results, mut entries) = (Vec::with_capacity(envelopes.len()), Vec::new());
+        let (mut results, mut entries, mut turns) = (Vec::with_capacity(envelopes.len()), Vec::new(), Vec::new());
         for bytes in envelopes {
             match self.admit(seq_ms, bytes) {
                 Ok(entry) => {
                     results.push(Ok(self.size()));
                     self.builder.append(entry.bytes().to_vec())?;
+                    turns.extend(self.turn(&entry));
                     entries.push(entry);
                 }
                 Err(Refusal::Twice { first_index }) => results.push(Ok(first_index)),
@@ -116,7 +135,23 @@ impl<R: Replay> Sequencer<R> {
             }
         }
         let batch = if entries.is_empty() { None } else { Some(self.batch(first_index)?) };
-        Ok(Staged { results, entries, batch })
+        Ok(Staged { results, entries, batch, turns })
+    }
+
+    /// A checkpoint of an earlier size, for example one that ends with a turn. The caller knows the root from the log itself.
+    ///
+    /// # Errors
+    /// [`SequencerError::Note`].
+    pub fn sign(&self, size: u64, root: Hash) -> Result<Note, SequencerError> {
+        let mut note = Note::new(Checkpoint::new(&self.origin, size, root).to_string())?;
+        note.push(self.signer.sign(note.text(), 0))?;
+        Ok(note)
+    }
+
+    fn turn(&mut self, entry: &Entry) -> Option<TurnPoint> {
+        let turn = self.turns.step(&entry.action().kind, || self.follower.replay().policy())?;
+        let tree = self.builder.tree();
+        Some(TurnPoint { size: tree.size(), root: tree.root(), policy: turn.new })
     }
 
     fn admit(&mut self, seq_ms: u64, bytes: &[u8]) -> Result<Entry, Refusal> {
@@ -130,8 +165,7 @@ impl<R: Replay> Sequencer<R> {
     fn batch(&mut self, first_index: u64) -> Result<Batch, SequencerError> {
         let files = self.builder.take_files()?;
         let tree = self.builder.tree();
-        let mut note = Note::new(Checkpoint::new(&self.origin, tree.size(), tree.root()).to_string())?;
-        note.push(self.signer.sign(note.text(), 0))?;
+        let note = self.sign(tree.size(), tree.root())?;
         Ok(Batch { first_index, size: tree.size(), files, note })
     }
 }

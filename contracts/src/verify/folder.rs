@@ -1,9 +1,10 @@
 //! Verification of a published folder: every file, every byte.
 //!
 //! Order: which files are there; policy; checkpoint, signatures, quorum; every entry hashed, every tile recomputed and compared, the root; then
-//! freshness; then, over entries now known to be the log's own, the replay.
+//! freshness; then, over entries now known to be the log's own, the replay, with the certificate of every turn on its way.
 
 use super::VerifyError;
+use super::turns::Certificates;
 use crate::ledger::Replay;
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::entry::Entry;
@@ -13,6 +14,7 @@ use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::policy::{POLICY_BYTES_MAX, Policy, Satisfied, UnknownSigners};
 use crate::ledger::store::{BUNDLE_BYTES_MAX, LogReader, read_at_most};
 use crate::ledger::tile::{Builder, TILE_WIDTH, TileFile, TileKind, TilePath, decode_bundle, path_at, paths};
+use crate::ledger::turn::{self, Turns};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +27,8 @@ const CLOCK_AHEAD_S_MAX: u64 = 300;
 #[derive(Default)]
 pub struct Options<'a> {
     /// The policy the reader trusts. Without it the folder's own `policy` file is used, which proves only that the folder is
-    /// consistent with itself.
+    /// consistent with itself. With a state machine it may be any policy that was once in force: certificates lead from it to the
+    /// one at the end. Without one it must be the folder's own.
     pub policy: Option<Policy>,
     /// The reader's clock (Unix milliseconds) and the greatest age of the quorum's cosignatures, in milliseconds.
     pub freshness: Option<(u64, u64)>,
@@ -57,19 +60,20 @@ pub struct Report {
 /// # Errors
 /// The first [`VerifyError`] found; its exit code says of which kind.
 pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyError> {
-    let mut tiles = BTreeSet::new();
+    let (mut tiles, mut certificates) = (BTreeSet::new(), Vec::new());
     let (mut files, mut has_policy) = (0, false);
     walk(dir, "", &mut |name| {
         files += 1;
         match name {
             "checkpoint" => {}
             "policy" => has_policy = true,
+            _ if turn::size_of_path(name).is_some() => certificates.extend(turn::size_of_path(name)),
             _ => drop(tiles.insert(TilePath::parse(name).map_err(|_| unknown_file(name))?)),
         }
         Ok(())
     })?;
     let policy_was_given = options.policy.is_some();
-    let policy = choose_policy(dir, options.policy, has_policy)?;
+    let policy = choose_policy(dir, &options, has_policy)?;
     let note =
         Note::parse(&read(dir, "checkpoint", NOTE_BYTES_MAX)?).map_err(|e| VerifyError::malformed("checkpoint", e))?;
     let satisfied =
@@ -79,8 +83,9 @@ pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyE
     folder.check_tree(&satisfied.checkpoint)?;
     folder.check_known(&policy, &satisfied.checkpoint, options.known.as_ref())?;
     check_fresh(&satisfied, options.freshness)?;
+    let certificates = Certificates::read(&folder, &satisfied.checkpoint, &certificates, options.policy)?;
     let replayed = match options.replay {
-        Some(replay) => folder.replay(&satisfied.checkpoint.origin, replay, &policy)?,
+        Some(replay) => folder.replay(&satisfied.checkpoint.origin, replay, &policy, certificates)?,
         None => 0,
     };
     let Satisfied { checkpoint, cosigners, .. } = satisfied;
@@ -115,34 +120,45 @@ fn unknown_file(name: &str) -> VerifyError {
     VerifyError::malformed(name, "does not belong in a published log; remove it, or find out who put it there")
 }
 
-fn read(dir: &Path, name: &str, bytes_max: usize) -> Result<Vec<u8>, VerifyError> {
+pub(super) fn read(dir: &Path, name: &str, bytes_max: usize) -> Result<Vec<u8>, VerifyError> {
     read_at_most(&dir.join(name), bytes_max).map_err(|e| VerifyError::malformed(name, e))
 }
 
-fn choose_policy(dir: &Path, given: Option<Policy>, has_file: bool) -> Result<Policy, VerifyError> {
-    let file = if has_file {
-        let bytes = read(dir, "policy", POLICY_BYTES_MAX)?;
-        let policy = Policy::parse(&bytes).map_err(|e| VerifyError::policy("policy", &e))?;
-        if policy.to_string().as_bytes() != bytes {
-            return Err(VerifyError::malformed("policy", "is not in the plain spelling in which the log writes it"));
-        }
-        Some(policy)
-    } else {
-        None
+/// The policy for the checkpoint at the end: the folder's own where there is one, else the reader's.
+fn choose_policy(dir: &Path, options: &Options<'_>, has_file: bool) -> Result<Policy, VerifyError> {
+    let Some(given) = &options.policy else {
+        let missing = || "is missing, and none was given; pass the policy file that you trust";
+        return read_policy(dir, has_file)?.ok_or_else(|| VerifyError::malformed("policy", missing()));
     };
-    match (given, file) {
-        (Some(given), Some(file)) if given.without_observers() != file.without_observers() => {
-            Err(VerifyError::Quorum {
-                place: "policy".to_owned(),
-                why: "the folder's policy is not the one given; ask the hospitals which one is in force".to_owned(),
-            })
+    match read_policy(dir, has_file)? {
+        Some(file) if file.without_observers() == given.without_observers() => {
+            // Outside witnesses come and go without changing who makes an entry final: the folder may name others than the reader.
+            Ok(given.with_observers(file.observers()))
         }
-        // Outside witnesses come and go without changing who makes an entry final: the folder may name others than the reader.
-        (Some(given), Some(file)) => Ok(given.with_observers(file.observers())),
-        (Some(policy), None) | (None, Some(policy)) => Ok(policy),
-        (None, None) => {
-            Err(VerifyError::malformed("policy", "is missing, and none was given; pass the policy file that you trust"))
-        }
+        Some(_) if options.replay.is_none() => Err(another_policy()),
+        Some(file) => Ok(file),
+        None => Ok(given.clone()),
+    }
+}
+
+fn read_policy(dir: &Path, has_file: bool) -> Result<Option<Policy>, VerifyError> {
+    if !has_file {
+        return Ok(None);
+    }
+    let bytes = read(dir, "policy", POLICY_BYTES_MAX)?;
+    let policy = Policy::parse(&bytes).map_err(|e| VerifyError::policy("policy", &e))?;
+    if policy.to_string().as_bytes() != bytes {
+        return Err(VerifyError::malformed("policy", "is not in the plain spelling in which the log writes it"));
+    }
+    Ok(Some(policy))
+}
+
+pub(super) fn another_policy() -> VerifyError {
+    VerifyError::Quorum {
+        place: "policy".to_owned(),
+        why: "the folder's policy is not the one given, and no certificate leads from that one to it; ask the hospitals which one \
+              is in force"
+            .to_owned(),
     }
 }
 
@@ -169,10 +185,10 @@ fn check_fresh(satisfied: &Satisfied, freshness: Option<(u64, u64)>) -> Result<(
     Ok(())
 }
 
-struct Folder<'a> {
-    dir: &'a Path,
+pub(super) struct Folder<'a> {
+    pub(super) dir: &'a Path,
     tiles: BTreeSet<TilePath>,
-    size: u64,
+    pub(super) size: u64,
     /// Digest of each bundle as it was hashed into the tree, so that the replay reads the same bytes.
     bundles: Vec<Hash>,
 }
@@ -265,7 +281,14 @@ impl Folder<'_> {
         Ok(())
     }
 
-    fn replay(&self, origin: &str, replay: &mut dyn Replay, policy: &Policy) -> Result<u64, VerifyError> {
+    fn replay(
+        &self,
+        origin: &str,
+        replay: &mut dyn Replay,
+        policy: &Policy,
+        mut certificates: Certificates,
+    ) -> Result<u64, VerifyError> {
+        let mut turns = Turns::new(replay.policy());
         let mut follower = Follower::new(origin, replay);
         for (index, digest) in (0..).zip(&self.bundles) {
             let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
@@ -285,13 +308,17 @@ impl Folder<'_> {
                     Refusal::Signature(why) => VerifyError::Signature { place: place(), why },
                     other => VerifyError::State { index, why: other.to_string() },
                 })?;
+                if let Some(turn) = turns.step(&entry.action().kind, || follower.replay().policy()) {
+                    certificates.check(self, index, &turn)?;
+                }
             }
         }
-        if follower.replay().policy().is_some_and(|in_force| in_force != policy.without_observers()) {
+        if turns.policy().is_some_and(|in_force| *in_force != policy.without_observers()) {
             let why =
                 "the ledger's own entries put another policy in force; ask the hospitals which one holds".to_owned();
             return Err(VerifyError::Quorum { place: "policy".to_owned(), why });
         }
+        certificates.finish(policy)?;
         Ok(follower.next_index())
     }
 }

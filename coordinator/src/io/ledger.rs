@@ -26,6 +26,7 @@ use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note, SignatureLine, Verifie
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use leben_contracts::ledger::store::{Head, LogReader, LogStore, ReadError, read_at_most};
 use leben_contracts::ledger::tile::TilePath;
+use leben_contracts::ledger::turn;
 use leben_protocol::frame::ContractId;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -297,12 +298,15 @@ impl Ledger {
         Ok(found)
     }
 
-    /// A file of the published folder: `checkpoint`, `policy`, or a tile of a committed part. Nothing else lies there. A partial tile
+    /// A file of the published folder: `checkpoint`, `policy`, a certificate, or a tile of a committed part. Nothing else lies there. A partial tile
     /// that has grown since a reader's checkpoint is cut to what that reader asks for.
     pub fn file(&self, path: &str) -> Result<Vec<u8>, Reject> {
         let found = match path {
             "checkpoint" => read_at_most(&self.0.reader.dir().join(path), NOTE_BYTES_MAX).ok(),
             "policy" => read_at_most(&self.0.reader.dir().join(path), POLICY_BYTES_MAX).ok(),
+            certificate if turn::size_of_path(certificate).is_some() => {
+                read_at_most(&self.0.reader.dir().join(path), NOTE_BYTES_MAX).ok()
+            }
             tile => TilePath::parse(tile).ok().and_then(|tile| self.0.reader.tile_bytes(&tile).ok()),
         };
         found.ok_or_else(|| Reject::new(RejectCode::NotFound, format!("the ledger has no file '{path}'")))
@@ -325,10 +329,12 @@ pub(super) struct Callers {
 
 /// The policy in force: none before the first validators.
 pub(super) fn policy_of(state: &State, log: &VerifierKey) -> Result<Policy, Fatal> {
-    match state.witness_policy() {
-        Some(policy) => Ok(policy),
-        None => Policy::k_of_n(log, &[], 0).map_err(|error| Fatal::Ledger(error.to_string())),
-    }
+    state.witness_policy().map_or_else(|| no_policy(log), Ok)
+}
+
+/// The policy before the first validators: the log's signature alone.
+pub(super) fn no_policy(log: &VerifierKey) -> Result<Policy, Fatal> {
+    Policy::k_of_n(log, &[], 0).map_err(|error| Fatal::Ledger(error.to_string()))
 }
 
 /// Signs an action of the coordinator's own as the ledger stands.

@@ -13,17 +13,20 @@ use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
-use leben_contracts::ledger::sequencer::Sequencer;
+use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
 use leben_contracts::ledger::store::{LogReader, LogStore};
+use leben_contracts::ledger::turn::Turns;
 use leben_protocol::frame::Order;
-use leben_protocol::limits::FRAME_BYTES_MAX;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::mpsc;
 
 use super::clock::now_ms;
 use super::door::Door;
 use super::fatal::Fatal;
-use super::ledger::{Appended, Author, Callers, Command, Final, Ledger, Waiter, own_note, policy_of, sign_own};
+use super::leaves::frames;
+use super::ledger::{
+    Appended, Author, Callers, Command, Final, Ledger, Waiter, no_policy, own_note, policy_of, sign_own,
+};
 use super::metrics::Metrics;
 use crate::finality::{Action, Finality};
 use crate::roll_call::RollCall;
@@ -39,6 +42,8 @@ pub(super) struct Sequence {
     author: Author,
     finality: Finality,
     committed: VecDeque<Entry>,
+    /// Turns that are not final yet: each goes to the witnesses as a checkpoint of its own.
+    turns: VecDeque<TurnPoint>,
     callers: Callers,
     door: Door,
     metrics: Arc<Metrics>,
@@ -71,17 +76,23 @@ impl Sequence {
         // Every quorum that may have made a checkpoint final which this folder does not know: the one of the published
         // size and those of everything committed since.
         let mut policies: Vec<Policy> = Vec::new();
+        let (mut points, mut turns) = (VecDeque::new(), Turns::default());
         let mut from = 0;
         while from < size {
             let to = size.min(from + REPLAY_STEP);
             for (index, leaf) in (from..to).zip(reader.entries(from..to, size).map_err(broken)?) {
                 let entry = Entry::parse(&leaf).map_err(broken)?;
                 follower.apply(&entry).map_err(broken)?;
+                let turn = turns.step(&entry.action().kind, || follower.replay().witness_policy());
                 if index + 1 >= published
-                    && let Some(policy) = follower.replay().witness_policy()
-                    && policies.last() != Some(&policy)
+                    && let Some(policy) = turns.policy()
+                    && policies.last() != Some(policy)
                 {
-                    policies.push(policy);
+                    policies.push(policy.clone());
+                }
+                if let Some(turn) = turn.filter(|_| index >= published) {
+                    let root = reader.root_at(index + 1, size).map_err(broken)?;
+                    points.push_back(TurnPoint { size: index + 1, root, policy: turn.new });
                 }
                 match index < published {
                     true => final_part.state.apply(index, &entry).map_err(broken)?,
@@ -113,9 +124,9 @@ impl Sequence {
         let note = note.map(|note| policy.with_observers(&observers).known_lines(&note).to_string());
         let finality = Finality::new(published, note, policy).with_observers(observers);
         let callers = Callers::default();
-        let door = Door::new(RollCall::new(policies), metrics.clone());
+        let (door, turns) = (Door::new(RollCall::new(policies), metrics.clone()), points);
         let sequence =
-            Sequence { store, sequencer, log, author, finality, committed, callers, door, metrics, batch_max };
+            Sequence { store, sequencer, log, author, finality, committed, turns, callers, door, metrics, batch_max };
         Ok((sequence, final_part))
     }
 
@@ -239,6 +250,7 @@ impl Sequence {
             self.store.commit(batch).map_err(broken)?;
         }
         self.committed.extend(staged.entries);
+        self.turns.extend(staged.turns);
         self.metrics.ledger_size.set(i64::try_from(self.sequencer.size()).unwrap_or(i64::MAX));
         let since_ms = now_ms();
         for (pending, result) in batch.into_iter().zip(staged.results) {
@@ -258,20 +270,32 @@ impl Sequence {
         Ok(())
     }
 
-    /// Step 3 begins when nothing is on its way and something is committed.
+    /// Step 3 begins when nothing is on its way and something is committed: as far as the next turn, which is a checkpoint of
+    /// its own, or to the end.
     fn begin_flight(&mut self) -> Result<(), Fatal> {
         let head = match self.store.head() {
             Some(head) if !self.finality.is_busy() && head.size > self.finality.final_size() => head,
             _ => return Ok(()),
         };
-        let policy = policy_of(self.sequencer.state(), &self.log)?;
-        self.finality.begin(head.note.clone(), policy).map_err(Fatal::Inconsistent)
+        while self.turns.front().is_some_and(|turn| turn.size <= self.finality.final_size()) {
+            self.turns.pop_front();
+        }
+        let (note, policy) = match self.turns.front() {
+            None => (head.note.clone(), self.sequencer.state().witness_policy()),
+            Some(turn) => (self.sequencer.sign(turn.size, turn.root).map_err(broken)?, turn.policy.clone()),
+        };
+        let policy = policy.map_or_else(|| no_policy(&self.log), Ok)?;
+        self.finality.begin(note, policy).map_err(Fatal::Inconsistent)
     }
 
     fn carry_out(&mut self, ledger: &Ledger) -> Result<(), Fatal> {
         while let Some(action) = self.finality.poll_action() {
             match action {
                 Action::Ask { party, from, old, to, note } => self.ask(&party, from..to, old, &note)?,
+                Action::Certificates { party, from } => self.show_certificates(&party, from)?,
+                Action::PublishCertificate { note } => {
+                    self.store.publish_certificate(&own_note(&note)?).map_err(broken)?;
+                }
                 Action::Publish { note, policy } => {
                     self.store.publish(&own_note(&note)?).map_err(broken)?;
                     self.store.publish_policy(&policy).map_err(broken)?;
@@ -301,6 +325,18 @@ impl Sequence {
         let proof = reader.consistency(old, entries.end).map_err(broken)?;
         let request = AddCheckpoint::new(old, proof, own_note(note)?).map_err(broken)?;
         self.order(party, Order::Cosign { body: request.to_string().into_bytes() });
+        Ok(())
+    }
+
+    /// A hospital that was away while who has to sign changed is shown that the quorum before agreed, each time.
+    fn show_certificates(&mut self, party: &str, from: u64) -> Result<(), Fatal> {
+        let (reader, published) = (self.store.reader(), self.store.published().map_or(0, |head| head.size));
+        for size in reader.certificates().map_err(broken)? {
+            if (from..=published).contains(&size) {
+                let note = reader.certificate(size).map_err(broken)?.to_string().into_bytes();
+                self.order(party, Order::Publish { note });
+            }
+        }
         Ok(())
     }
 
@@ -359,21 +395,4 @@ struct Pending {
     envelope: Vec<u8>,
     wait_final: bool,
     reply: tokio::sync::oneshot::Sender<Result<Appended, Reject>>,
-}
-
-/// Cuts leaves into runs that fit a frame, with room for the frame's own fields.
-fn frames(leaves: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
-    let mut runs = Vec::new();
-    let (mut run, mut bytes) = (Vec::new(), 0);
-    for leaf in leaves {
-        if bytes + leaf.len() > FRAME_BYTES_MAX / 2 {
-            runs.push(std::mem::take(&mut run));
-            bytes = 0;
-        }
-        bytes += leaf.len();
-        run.push(leaf);
-    }
-    runs.push(run);
-    runs.retain(|run| !run.is_empty());
-    runs
 }

@@ -63,6 +63,8 @@ pub enum Action {
     StoreCertificate {
         /// The cosigned checkpoint.
         note: Note,
+        /// The same with both quorums, where its last entry changes who has to sign.
+        turn: Option<Note>,
         /// The quorum in force.
         policy: Option<Policy>,
     },
@@ -300,8 +302,9 @@ impl Agent {
                 self.counters.cosignatures += 1;
                 let (size, lines) = (cosigned.size, cosigned.lines);
                 self.actions.push_back(Action::Report(Report::Cosigned { size, lines }));
-                let early = self.mirror.poll_early();
-                self.certified(now_ms, early);
+                while let Some(early) = self.mirror.poll_early() {
+                    self.certified(now_ms, early);
+                }
             }
             Err(not) => self.not_cosigned(now_ms, not),
         }
@@ -323,8 +326,8 @@ impl Agent {
             Ok(Published::Known(size)) => self.actions.push_back(Action::Report(Report::Certified { size })),
             Ok(Published::New(certified)) => {
                 let size = certified.size;
-                let (note, policy) = (certified.note, certified.policy);
-                self.actions.push_back(Action::StoreCertificate { note, policy });
+                let (note, turn, policy) = (certified.note, certified.turn, certified.policy);
+                self.actions.push_back(Action::StoreCertificate { note, turn, policy });
                 self.actions.push_back(Action::Report(Report::Certified { size }));
                 self.advance(now_ms);
             }

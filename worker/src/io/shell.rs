@@ -243,7 +243,9 @@ impl Shell {
                     self.store.store_record(&record)?;
                     self.shared.holds.send_replace(self.store.holds(Some(&record)));
                 }
-                Action::StoreCertificate { note, policy } => self.store.store_certificate(&note, policy.as_ref())?,
+                Action::StoreCertificate { note, turn, policy } => {
+                    self.store.store_certificate(&note, turn.as_ref(), policy.as_ref())?;
+                }
                 Action::StoreEvidence(text) => self.store.store_evidence(self.clock.now_ms(), &text)?,
                 Action::StoreJobSeed { contract, seed } => self.store.store_seed(&contract, &seed)?,
                 Action::StoreJournal { contract, journal } => self.store.store_journal(&contract, &journal)?,

@@ -162,7 +162,15 @@ impl Store {
     ///
     /// # Errors
     /// [`DiskError`]: stop.
-    pub fn store_certificate(&mut self, note: &Note, policy: Option<&Policy>) -> Result<(), DiskError> {
+    pub fn store_certificate(
+        &mut self,
+        note: &Note,
+        turn: Option<&Note>,
+        policy: Option<&Policy>,
+    ) -> Result<(), DiskError> {
+        if let Some(turn) = turn {
+            self.ledger.publish_certificate(turn)?;
+        }
         self.ledger.publish(note)?;
         if let Some(policy) = policy {
             self.ledger.publish_policy(policy)?;

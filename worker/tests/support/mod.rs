@@ -16,6 +16,7 @@ use leben_contracts::agreement::purpose::{Permission, Purpose};
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::terms::*;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
+use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::key::PublicKey;
@@ -206,6 +207,8 @@ pub struct Net {
     pub now_ms: u64,
     pub leaves: Vec<Vec<u8>>,
     pub note: Option<Note>,
+    /// Checkpoints that end with a change of who has to sign.
+    pub turns: Vec<Note>,
     sequencer: Sequencer<State>,
     nonce: u128,
 }
@@ -215,7 +218,7 @@ impl Net {
     pub fn empty() -> Net {
         let follower = Follower::new(ORIGIN, State::new(ORIGIN));
         let sequencer = Sequencer::new(log_signer(), Builder::default(), follower).unwrap();
-        let mut net = Net { now_ms: T0, leaves: vec![], note: None, sequencer, nonce: 0 };
+        let mut net = Net { now_ms: T0, leaves: vec![], note: None, turns: vec![], sequencer, nonce: 0 };
         let founder = |name: &str| Founder { party: id(name), keys: keys(name), sealing: X25519Key(hash(name).0) };
         let genesis = Genesis {
             origin: ORIGIN.into(),
@@ -303,6 +306,9 @@ impl Net {
     pub fn append(&mut self, envelope: &[u8]) -> Result<u64, String> {
         let staged = self.sequencer.stage(self.now_ms, &[envelope.to_vec()]).unwrap();
         self.leaves.extend(staged.entries.iter().map(|entry| entry.bytes().to_vec()));
+        for turn in &staged.turns {
+            self.turns.push(self.sequencer.sign(turn.size, turn.root).unwrap());
+        }
         if let Some(batch) = staged.batch {
             self.note = Some(batch.note);
         }
@@ -345,7 +351,16 @@ impl Net {
 
     /// The newest checkpoint with these hospitals' cosignatures.
     pub fn certificate(&self, cosigners: &[&str]) -> Vec<u8> {
-        let mut note = self.note.clone().unwrap();
+        self.with_lines(self.note.clone().unwrap(), cosigners)
+    }
+
+    /// The certificates of turns beyond this size, with these hospitals' cosignatures.
+    pub fn turns(&self, beyond: u64, cosigners: &[&str]) -> Vec<Vec<u8>> {
+        let beyond = |note: &&Note| Checkpoint::of(note).unwrap().size > beyond;
+        self.turns.iter().filter(beyond).map(|note| self.with_lines(note.clone(), cosigners)).collect()
+    }
+
+    fn with_lines(&self, mut note: Note, cosigners: &[&str]) -> Vec<u8> {
         for name in cosigners {
             let signer = NoteSigner::new(name, KeyType::Cosignature, key(name, "validator")).unwrap();
             note.push(signer.sign(note.text(), self.now_ms / 1000)).unwrap();
@@ -369,6 +384,9 @@ impl Net {
         let leaves = self.leaves[usize::try_from(from).unwrap()..].to_vec();
         agent.handle_order(self.now_ms, Order::Entries { first_index: from, leaves });
         agent.handle_order(self.now_ms, Order::Cosign { body: self.cosign_body(from) });
+        for note in self.turns(agent.mirror().certified_size(), &["h2", "h3"]) {
+            agent.handle_order(self.now_ms, Order::Publish { note });
+        }
         agent.handle_order(self.now_ms, Order::Publish { note: self.certificate(&["h2", "h3"]) });
         drain(agent)
     }

@@ -5,9 +5,10 @@ use super::{LogReader, StoreError};
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::policy::POLICY_BYTES_MAX;
 use crate::ledger::tile::paths;
+use crate::ledger::turn;
 use std::path::Path;
 
-/// Copies `checkpoint`, `policy` (if there is one) and exactly the tiles of the checkpoint's size from one folder to a new one. Safe while
+/// Copies `checkpoint`, `policy` (if there is one), the certificates and exactly the tiles of the checkpoint's size from one folder to a new one. Safe while
 /// the log is being written. Returns the number of entries.
 ///
 /// # Errors
@@ -24,6 +25,9 @@ pub fn export(public: &Path, target: &Path) -> Result<u64, StoreError> {
     for path in paths(size) {
         let bytes = reader.tile_bytes(&path)?;
         create_once(&target.join(path.to_string()), &bytes)?;
+    }
+    for at in reader.certificates()?.into_iter().filter(|at| *at <= size) {
+        create_once(&target.join(turn::path(at)), reader.certificate(at)?.to_string().as_bytes())?;
     }
     if public.join("policy").is_file() {
         create_once(&target.join("policy"), &read_at_most(&public.join("policy"), POLICY_BYTES_MAX)?)?;

@@ -108,4 +108,12 @@ impl Mirror {
     pub fn publish_policy(&mut self, policy: &crate::ledger::policy::Policy) -> Result<(), StoreError> {
         self.store.publish_policy(policy)
     }
+
+    /// Publishes the certificate of a turn; see [`LogStore::publish_certificate`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn publish_certificate(&mut self, note: &Note) -> Result<(), StoreError> {
+        self.store.publish_certificate(note)
+    }
 }

@@ -1,7 +1,7 @@
 //! The log's files, and the order in which they become durable (LEDGER, commit order).
 //!
 //! ```text
-//! public/  checkpoint  policy  tile/..        what any static web server publishes; only public files lie here
+//! public/  checkpoint  policy  certificate/<size>  tile/..   what any static web server publishes; only public files lie here
 //! state/   HEAD                               signed checkpoint of the last committed batch: the truth
 //!          staging/<size>                     the batch in flight, whole
 //!          lock                               held while a process works on this folder
@@ -18,7 +18,9 @@
 //! | `staging/` | before HEAD names it | yes | nobody (hash) | nothing, one batch |
 //! | tiles | no | no: root differs | nobody (root) | about 40 bytes an entry and the entry |
 //! | `checkpoint` | yes, published again | no: refused as older | key and a quorum | nothing |
+//! | `certificate/` | no: readers refuse the turn; fetch it from a mirror | immutable | two quorums | one note a turn |
 
+mod certificate;
 mod durable;
 mod evidence;
 mod export;
@@ -339,11 +341,7 @@ impl LogStore {
                 _ => durable::remove(&path)?,
             }
         }
-        for leftover in
-            [self.public.join("checkpoint.tmp"), self.public.join("policy.tmp"), self.state.join("HEAD.tmp")]
-        {
-            durable::remove(&leftover)?;
-        }
+        self.drop_leftovers()?;
         if let Some(head) = &self.head {
             let root = self.builder().map_err(|error| error.at_start(&self.public))?.tree().root();
             if root != head.root {
