@@ -28,6 +28,24 @@ pub fn peak_mib(pid: u32) -> Result<f64, Failure> {
     Ok((kib / 102.4).round() / 10.0)
 }
 
+/// Memory that this process has resident now, MiB (`proc(5)`: VmRSS).
+pub fn resident_mib() -> Result<f64, Failure> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("/proc/self/status has no VmRSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+}
+
+/// From now on [`peak_mib`] of this process counts from what it holds now (`proc(5)`: clear_refs, 5).
+pub fn reset_peak() -> Result<(), Failure> {
+    Ok(fs::write("/proc/self/clear_refs", "5")?)
+}
+
+/// Processor seconds that this process has used, to the nanosecond.
+pub fn own_cpu_s() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
+
 /// Processor seconds that the whole machine has been busy since it started.
 pub fn busy_s() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/stat")?;

@@ -7,14 +7,17 @@
 //! own, by starting this very program again under a hidden name. The comparisons:
 //!
 //! * [`round`]: whole rounds over QUIC on loopback, protected and plain.
+//! * [`secure_sum`]: what protecting a vector costs a hospital and the coordinator, beside Flower's primitives.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod child;
 mod machine;
 mod round;
+mod secure_sum;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -42,6 +45,21 @@ enum Name {
         #[arg(long, default_value = "")]
         only: String,
     },
+    /// Masking, summing and unmasking without a network, 3 to 100 hospitals, up to 10^8 numbers.
+    SecureSum {
+        /// 10^6 numbers, 3 and 20 hospitals.
+        #[arg(long)]
+        quick: bool,
+        /// Only the cases whose line holds this text, for example `"hospitals":20,`.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// A Python that has flwr: its SecAgg+ primitives are measured beside.
+        #[arg(long)]
+        flower: Option<PathBuf>,
+    },
+    /// One case of `secure-sum`, in a process of its own.
+    #[command(name = "bench-secure-sum", hide = true)]
+    SecureSumCase(secure_sum::Case),
     /// One side of a comparison.
     #[command(flatten)]
     Side(round::Side),
@@ -50,6 +68,8 @@ enum Name {
 fn main() -> ExitCode {
     let ended = match Arguments::parse().name {
         Name::Round { quick, only } => round::run(quick, &only),
+        Name::SecureSum { quick, only, flower } => secure_sum::run(quick, &only, flower.as_deref()),
+        Name::SecureSumCase(case) => secure_sum::run_one(case),
         Name::Side(side) => side.run(),
     };
     match ended {

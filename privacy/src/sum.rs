@@ -231,3 +231,7 @@ impl Sum {
         self.unmasking(pads)?.collect()
     }
 }
+
+#[cfg(test)]
+#[path = "sum/tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! The shell: sockets, disks, the clock.
 //!
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
-//! at the other end), [`requests`], [`enrol`], [`uploads`] and [`spool`] (what they want), [`jobs`] with its [`events`] (the
+//! at the other end), [`requests`], [`enrol`], [`uploads`], [`spool`] and [`lanes`] (what they want), [`jobs`] with its [`events`] (the
 //! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
 //! elsewhere), [`fatal`] and [`clock`].
 
@@ -14,6 +14,7 @@ pub mod fatal;
 pub mod http;
 pub mod index;
 pub mod jobs;
+pub mod lanes;
 mod leaves;
 pub mod ledger;
 pub mod metrics;
