@@ -71,6 +71,8 @@ struct Witness {
     cosigned: u64,
     /// Size that it will not cosign, for a reason that asking again does not change.
     declined: u64,
+    /// It would cosign that size later.
+    postponed: bool,
 }
 
 #[derive(Debug)]
@@ -182,7 +184,14 @@ impl Finality {
 
     /// A witness has a link: it holds so many entries, and the checkpoint it cosigned last is of `signed_size`.
     pub fn handle_up(&mut self, party: &str, mirror_size: u64, signed_size: u64) {
-        let witness = Witness { holds: mirror_size, signed: signed_size, asked: None, cosigned: 0, declined: 0 };
+        let witness = Witness {
+            holds: mirror_size,
+            signed: signed_size,
+            asked: None,
+            cosigned: 0,
+            declined: 0,
+            postponed: false,
+        };
         self.witnesses.insert(party.to_owned(), witness);
         let cosigning = self.flight.as_ref().is_some_and(|flight| flight.stage == Stage::Cosigning);
         if let Some(note) = self.published.clone() {
@@ -294,6 +303,25 @@ impl Finality {
                 witness.declined = asked.to;
             }
             (witness.holds, witness.signed) = (mirror_size, signed_size);
+        }
+        self.advance();
+    }
+
+    /// The witness would not sign now, but may later: its clock is behind an entry's time. It is asked again after
+    /// [`Finality::handle_retry`].
+    pub fn handle_postponed(&mut self, party: &str) {
+        if let Some(witness) = self.witnesses.get_mut(party)
+            && let Some(asked) = witness.asked.take()
+        {
+            (witness.declined, witness.postponed) = (asked.to, true);
+        }
+        self.advance();
+    }
+
+    /// Some time has passed: whoever postponed is asked again.
+    pub fn handle_retry(&mut self) {
+        for witness in self.witnesses.values_mut().filter(|witness| witness.postponed) {
+            (witness.declined, witness.postponed) = (0, false);
         }
         self.advance();
     }

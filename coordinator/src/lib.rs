@@ -3,11 +3,12 @@
 //! The coordinator sequences the ledger, runs the rounds of executable contracts and never reads one hospital's update.
 //!
 //! The core, handed bytes and time: [`plan`] (terms as work), [`facts`] (where the final ledger stands), [`roster`] (who is here),
-//! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`], [`finality`] and [`outside`] (what the witnesses say), [`record`]
+//! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`], [`finality`] and [`outside`] (what the witnesses say), [`drift`] (a clock behind the ledger), [`record`]
 //! (what is written and delivered), [`checkpoint`] (what a crash must leave), `progress` (what is shown). The shell, which owns
 //! sockets, disks and the clock: [`io`].
 
 pub mod checkpoint;
+pub mod drift;
 pub mod facts;
 pub mod finality;
 pub mod io;

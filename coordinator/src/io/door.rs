@@ -7,6 +7,7 @@ use leben_protocol::reject::{Reject, RejectCode};
 
 use super::ledger::Command;
 use super::metrics::Metrics;
+use crate::drift::Drift;
 use crate::roll_call::RollCall;
 
 /// Appends that wait at most.
@@ -19,12 +20,14 @@ pub(super) struct Door {
     roll: Option<RollCall>,
     held: VecDeque<(u64, Command)>,
     metrics: Arc<Metrics>,
+    /// The clock, beside it.
+    pub(super) drift: Drift,
 }
 
 impl Door {
     /// Closed until enough witnesses have answered.
     pub(super) fn new(roll: RollCall, metrics: Arc<Metrics>) -> Door {
-        let mut door = Door { roll: Some(roll), held: VecDeque::new(), metrics };
+        let mut door = Door { roll: Some(roll), held: VecDeque::new(), metrics, drift: Drift::default() };
         door.look();
         door
     }
@@ -54,9 +57,11 @@ impl Door {
         }
     }
 
-    /// When the first append has waited long enough, Unix milliseconds.
+    /// When the first append has waited long enough, or witnesses are to be asked again, Unix milliseconds.
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        self.held.iter().find(|(_, command)| matches!(command, Command::Append { .. })).map(|(until_ms, _)| *until_ms)
+        let waits = |(_, command): &&(u64, Command)| matches!(command, Command::Append { .. });
+        let held = self.held.iter().find(waits).map(|(until_ms, _)| *until_ms);
+        held.into_iter().chain(self.drift.poll_timeout()).min()
     }
 
     /// Tells those who have waited long enough what they wait for. The coordinator's own actions wait on.

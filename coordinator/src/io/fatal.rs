@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use leben_contracts::ledger::store::StoreError;
 use leben_protocol::reject::Reject;
 
+use crate::drift::ClockBehind;
+
 /// Why the coordinator stops.
 #[derive(Debug, thiserror::Error)]
 pub enum Fatal {
@@ -33,6 +35,9 @@ pub enum Fatal {
         /// Both checkpoints.
         evidence: PathBuf,
     },
+    /// The clock.
+    #[error(transparent)]
+    Clock(#[from] ClockBehind),
     /// Two things that must agree do not.
     #[error("inconsistent: {0}. This is a fault of the program; please report it with the log")]
     Inconsistent(String),

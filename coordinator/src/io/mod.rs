@@ -11,6 +11,7 @@ mod door;
 pub mod enrol;
 pub mod events;
 pub mod fatal;
+mod hear;
 pub mod http;
 pub mod index;
 pub mod jobs;

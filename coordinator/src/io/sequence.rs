@@ -8,10 +8,9 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
-use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::follow::Follower;
-use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
+use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
 use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
 use leben_contracts::ledger::store::{LogReader, LogStore};
@@ -28,6 +27,7 @@ use super::ledger::{
     Appended, Author, Callers, Command, Final, Ledger, Waiter, no_policy, own_note, policy_of, sign_own,
 };
 use super::metrics::Metrics;
+use crate::drift;
 use crate::finality::{Action, Finality};
 use crate::roll_call::RollCall;
 
@@ -36,21 +36,21 @@ const REPLAY_STEP: u64 = 4096;
 
 /// The log, its state machine, and what is on its way to finality.
 pub(super) struct Sequence {
-    store: LogStore,
+    pub(super) store: LogStore,
     sequencer: Sequencer<State>,
     log: VerifierKey,
     author: Author,
-    finality: Finality,
+    pub(super) finality: Finality,
     committed: VecDeque<Entry>,
     /// Turns that are not final yet: each goes to the witnesses as a checkpoint of its own.
     turns: VecDeque<TurnPoint>,
     callers: Callers,
-    door: Door,
+    pub(super) door: Door,
     metrics: Arc<Metrics>,
-    batch_max: usize,
+    pub(super) batch_max: usize,
 }
 
-fn broken(error: impl std::fmt::Display) -> Fatal {
+pub(super) fn broken(error: impl std::fmt::Display) -> Fatal {
     Fatal::Ledger(error.to_string())
 }
 
@@ -124,6 +124,7 @@ impl Sequence {
         let note = note.map(|note| policy.with_observers(&observers).known_lines(&note).to_string());
         let finality = Finality::new(published, note, policy).with_observers(observers);
         let callers = Callers::default();
+        drift::check(sequencer.state().now_ms(), now_ms())?;
         let (door, turns) = (Door::new(RollCall::new(policies), metrics.clone()), points);
         let sequence =
             Sequence { store, sequencer, log, author, finality, committed, turns, callers, door, metrics, batch_max };
@@ -144,22 +145,14 @@ impl Sequence {
         self.carry_out(&ledger)?;
         ledger.show(self.finality.shown());
         loop {
-            let first = match self.door.poll_timeout() {
-                None => commands.recv().await,
-                Some(at_ms) => {
-                    let wait = Duration::from_millis(at_ms.saturating_sub(now_ms()));
-                    match tokio::time::timeout(wait, commands.recv()).await {
-                        Ok(first) => first,
-                        Err(_) => {
-                            self.door.handle_timeout(now_ms());
-                            continue;
-                        }
-                    }
-                }
-            };
-            let Some(first) = first else { return Ok(()) };
             let mut batch = Vec::new();
-            self.take(first, &mut batch)?;
+            let timeout = self.door.poll_timeout();
+            let wait = timeout.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms())));
+            match tokio::time::timeout(wait.unwrap_or(Duration::MAX), commands.recv()).await {
+                Ok(Some(first)) => self.take(first, &mut batch)?,
+                Ok(None) => return Ok(()),
+                Err(_) => self.handle_timeout(now_ms()),
+            }
             // Whatever else waits already goes into the same batch; an idle ledger commits at once.
             while batch.len() < self.batch_max
                 && let Ok(next) = commands.try_recv()
@@ -173,28 +166,7 @@ impl Sequence {
         }
     }
 
-    /// What a witness holds must be part of this log: at start-up before anything is sequenced, and on every link after.
-    fn hear(&mut self, party: &str, seen: Option<&Note>) -> Result<u64, Fatal> {
-        let Some(note) = seen else { return Ok(0) };
-        if let Err(error) = self.store.verify_seen(note) {
-            let evidence = self.store.keep_evidence(note).map_err(broken)?;
-            return Err(Fatal::Seen { party: party.to_owned(), error, evidence });
-        }
-        Ok(Checkpoint::of(note).map_err(broken)?.size)
-    }
-
-    /// The roll call goes on; after its last answer, what was held back takes its place in the batch.
-    fn let_in(&mut self, party: &str, batch: &mut Vec<Pending>) -> Result<(), Fatal> {
-        for command in self.door.handle_answer(party) {
-            if batch.len() >= self.batch_max {
-                tokio::task::block_in_place(|| self.commit(std::mem::take(batch)))?;
-            }
-            self.take(command, batch)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, command: Command, batch: &mut Vec<Pending>) -> Result<(), Fatal> {
+    pub(super) fn take(&mut self, command: Command, batch: &mut Vec<Pending>) -> Result<(), Fatal> {
         let Some(command) = self.door.handle_command(now_ms(), command) else { return Ok(()) };
         match command {
             Command::Append { envelope, wait_final, reply } => batch.push(Pending { envelope, wait_final, reply }),
@@ -226,8 +198,7 @@ impl Sequence {
                 }
             }
             Command::NotCosigned { party, size, mirror_size, reject } => {
-                tracing::warn!(%party, size, mirror_size, %reject, "a witness did not cosign");
-                self.finality.handle_not_cosigned(&party, mirror_size, size);
+                self.hear_refusal(&party, mirror_size, size, &reject);
             }
             Command::Certified { party, size } => self.finality.handle_certified(&party, size),
             Command::Observed { size, line } => {
@@ -240,12 +211,16 @@ impl Sequence {
     }
 
     /// Steps 1 and 2: validate, then make durable.
-    fn commit(&mut self, batch: Vec<Pending>) -> Result<(), Fatal> {
+    pub(super) fn commit(&mut self, batch: Vec<Pending>) -> Result<(), Fatal> {
         if batch.is_empty() {
             return Ok(());
         }
         let envelopes: Vec<Vec<u8>> = batch.iter().map(|pending| pending.envelope.clone()).collect();
-        let staged = self.sequencer.stage(now_ms(), &envelopes).map_err(broken)?;
+        let now = now_ms();
+        if let Some(words) = self.door.drift.handle_stamp(self.sequencer.state().now_ms(), now) {
+            tracing::warn!("{words}");
+        }
+        let staged = self.sequencer.stage(now, &envelopes).map_err(broken)?;
         if let Some(batch) = &staged.batch {
             self.store.commit(batch).map_err(broken)?;
         }
@@ -391,7 +366,7 @@ impl Sequence {
 }
 
 /// An append that waits for its batch.
-struct Pending {
+pub(super) struct Pending {
     envelope: Vec<u8>,
     wait_final: bool,
     reply: tokio::sync::oneshot::Sender<Result<Appended, Reject>>,
