@@ -3,6 +3,7 @@
 //! State is public, contributions are secret, and only their sum is ever seen. A stage is
 //! `start -> (layout, local at every hospital, secure sum, combine)* -> Done`.
 
+use leben_privacy::dp::guarantee::Release;
 use leben_privacy::{Contribution, Encoding, Layout, SegmentSpec, Unmasked, Values};
 
 use crate::finding::Finding;
@@ -35,6 +36,26 @@ pub trait Algorithm: Send + Sync {
     /// # Errors
     /// A [`Finding`] that names columns and counts, never a value.
     fn local(&self, state: &State, rows: &Table) -> Result<Contribution, Finding>;
+
+    /// The local half of an algorithm that draws random numbers of its own: noise inside the hospital, a sample of patients.
+    ///
+    /// `secret` is this hospital's, fresh for every slot, and goes nowhere. It cannot come from the state: whoever knows
+    /// the randomness can subtract the noise and knows who was sampled, and the state is public.
+    ///
+    /// # Errors
+    /// As [`Algorithm::local`].
+    fn local_with(&self, state: &State, rows: &Table, _secret: &[u8; 32]) -> Result<Contribution, Finding> {
+        self.local(state, rows)
+    }
+
+    /// All that this stage releases about patients with differential privacy, among at most `hospitals` hospitals: what
+    /// `leben_privacy::dp::guarantee` makes an epsilon of. Empty: no guarantee.
+    ///
+    /// # Errors
+    /// [`Finding::Privacy`] where noise and hospitals do not fit, or the epsilon that the parameters promise does not hold.
+    fn releases(&self, _hospitals: u16) -> Result<Vec<Release>, Finding> {
+        Ok(Vec::new())
+    }
 
     /// The global half: from the sum over the hospitals to the next round or the result.
     ///

@@ -105,6 +105,12 @@ pub enum Finding {
         /// What the privacy chain says.
         problem: String,
     },
+    /// The privacy that the terms promise is not what their noise gives, or cannot be computed.
+    #[error("the promised privacy does not hold: {problem}")]
+    Privacy {
+        /// What is wrong, and what to change.
+        problem: String,
+    },
     /// A calculation gave infinity or not-a-number.
     #[error("{what} is not a finite number")]
     NotFinite {

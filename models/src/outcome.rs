@@ -28,6 +28,23 @@ pub struct Outcome {
     pub trace: Vec<Step>,
     /// What the reader should know before using the numbers.
     pub warnings: Vec<String>,
+    /// The differential privacy of everything above; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+}
+
+/// What is known about the privacy of a result: neighbours differ by one patient's rows at one hospital.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// Epsilon of the whole stage, rounded up to millionths.
+    pub epsilon: f64,
+    /// Delta.
+    pub delta: f64,
+    /// How the noise came about.
+    pub mechanism: String,
+    /// Hospitals on whose noise it rests: 1 where each adds all of it by itself.
+    pub honest: u16,
 }
 
 /// Rows of all hospitals together.

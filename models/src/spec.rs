@@ -120,6 +120,12 @@ impl<'a> Reader<'a> {
         self.text_maybe(param)?.ok_or(SpecError::Missing { algorithm: self.algorithm, param, expected })
     }
 
+    /// Refuses a spec without this parameter: there is no default that would suit.
+    pub(crate) fn needed(&self, param: &'static str, expected: &'static str) -> Result<(), SpecError> {
+        let missing = SpecError::Missing { algorithm: self.algorithm, param, expected };
+        self.params.get(param).map(|_| ()).ok_or(missing)
+    }
+
     pub(crate) fn text_maybe(&self, param: &'static str) -> Result<Option<&'a str>, SpecError> {
         match self.params.get(param) {
             None => Ok(None),

@@ -227,6 +227,7 @@ impl Standardise {
             curves: Vec::new(),
             trace: trace.as_chunks::<2>().0.iter().map(step).collect(),
             warnings,
+            privacy: None,
         };
         let terms = self.design.len();
         let moments = |values: &[f64]| values.get(..terms).unwrap_or(values).to_vec();

@@ -9,6 +9,7 @@ use leben_coordinator::job::{Action, Job};
 use leben_coordinator::plan::Plan;
 use leben_coordinator::record::Record;
 use leben_models::{Algorithm, Finding, Next, State, Table};
+use leben_privacy::dp::guarantee::Release;
 use leben_privacy::merkle;
 use leben_privacy::secure_sum::RoundId;
 use leben_privacy::{Contribution, Layout, Unmasked};
@@ -70,6 +71,12 @@ impl Algorithm for Watched {
     }
     fn local(&self, state: &State, rows: &Table) -> Result<Contribution, Finding> {
         self.inner.local(state, rows)
+    }
+    fn local_with(&self, state: &State, rows: &Table, secret: &[u8; 32]) -> Result<Contribution, Finding> {
+        self.inner.local_with(state, rows, secret)
+    }
+    fn releases(&self, hospitals: u16) -> Result<Vec<Release>, Finding> {
+        self.inner.releases(hospitals)
     }
     fn combine(&self, state: &State, sum: &Unmasked) -> Result<Next, Finding> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(sum.clone());

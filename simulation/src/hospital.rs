@@ -159,7 +159,7 @@ pub fn compute(work: Work, seat: u16, table: &Table, truth: &mut Truth) -> Resul
     let stage = work.plan.stage(work.stage)?;
     let finding = |finding: leben_models::Finding| Refusal::new(Reason::Finding, finding.to_string());
     let encoding = |error: leben_privacy::ContributionError| Refusal::new(Reason::Contribution, error.to_string());
-    let contribution = stage.algorithm.local(&work.state, table).map_err(finding)?;
+    let contribution = stage.algorithm.local_with(&work.state, table, &work.seed).map_err(finding)?;
     truth.note(work.slot, seat, &work.layout, work.hospitals_max, contribution.clone());
     let clipped = contribution.clip(&work.layout).map_err(encoding)?;
     let quantised = clipped.quantise(work.hospitals_max, work.seed).map_err(encoding)?;

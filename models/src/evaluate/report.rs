@@ -60,6 +60,7 @@ impl Evaluate {
             curves,
             trace: vec![Step { round: 1, ..Step::default() }, Step { round: 2, ..Step::default() }],
             warnings,
+            privacy: None,
         };
         Ok(Next::Done(outcome, state.clone()))
     }

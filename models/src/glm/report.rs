@@ -77,6 +77,7 @@ impl Glm {
             curves: Vec::new(),
             trace: trace(state)?,
             warnings: self.warnings(),
+            privacy: None,
         };
         let handed_on = self.handed_on(state, inverse, variance)?;
         Ok(Next::Done(outcome, handed_on))

@@ -111,7 +111,7 @@ pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
     let cohort = cohort_of(&table, &stage.input)?;
     let finding = |finding: leben_models::Finding| Refusal::new(Reason::Finding, finding.to_string());
     let encoding = |error: leben_privacy::ContributionError| Refusal::new(Reason::Contribution, error.to_string());
-    let contribution = stage.algorithm.local(&work.state, &cohort).map_err(finding)?;
+    let contribution = stage.algorithm.local_with(&work.state, &cohort, &work.seed).map_err(finding)?;
     let clipped = contribution.clip(&work.layout).map_err(encoding)?;
     let quantised = clipped.quantise(work.hospitals_max, work.seed).map_err(encoding)?;
     quantised.noise(work.seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)
