@@ -141,6 +141,11 @@ impl Design {
         self.terms.get(term).map_or(0, |term| term.source)
     }
 
+    /// Whether a term is the indicator of a code.
+    pub(crate) fn is_indicator(&self, term: usize) -> bool {
+        self.terms.get(term).is_some_and(|term| term.level.is_some())
+    }
+
     /// The outcome's column.
     pub fn outcome(&self) -> Option<&str> {
         self.outcome.as_deref()

@@ -13,16 +13,19 @@
 //! 5. The algorithms: [`standardise`], [`glm`], [`evaluate`], on the [`design`] matrix that a job declares, with
 //!    [`linear`] algebra and [`distribution`] functions of their own size; [`probe`], which measures a network and reads no
 //!    patient's value.
-//! 6. With differential privacy: `private` (what they share), [`dp_statistics`].
+//! 6. With differential privacy: `private` (what they share), [`dp_statistics`]; `bounded` (a design
+//!    with bounds), [`dp_glm`].
 //! 7. [`bundle`]: what is delivered; [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
 //!
 //! Contributions are the secret side: [`algorithm::Algorithm::local`] wraps them in the first type of the privacy chain
 //! (`leben_privacy::Contribution`), and only the masked end of that chain has an encoding.
 
 pub mod algorithm;
+mod bounded;
 pub mod bundle;
 pub mod design;
 pub mod distribution;
+pub mod dp_glm;
 pub mod dp_statistics;
 pub mod evaluate;
 pub mod finding;

@@ -27,6 +27,11 @@ impl Symmetric {
         (upper.len() == triangle(side)).then_some(Self { side, upper })
     }
 
+    /// The matrix of zeros.
+    pub(crate) fn zero(side: usize) -> Self {
+        Self { side, upper: vec![0.0; triangle(side)] }
+    }
+
     /// The element at `(row, column)`, either triangle; 0 outside the matrix.
     pub fn at(&self, row: usize, column: usize) -> f64 {
         self.upper.get(self.index(row, column)).copied().unwrap_or(0.0)

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::algorithm::Algorithm;
+use crate::dp_glm::DpGlm;
 use crate::dp_statistics::DpStatistics;
 use crate::evaluate::Evaluate;
 use crate::glm::Glm;
@@ -60,6 +61,7 @@ pub fn digest(name: &str, version: u32) -> Option<[u8; 32]> {
 /// [`SpecError`]: unknown algorithm, or a parameter that is missing, wrong or unknown.
 pub fn build(spec: &AlgorithmSpec) -> Result<Box<dyn Algorithm + Send + Sync>, SpecError> {
     match (spec.name.as_str(), spec.version) {
+        ("dp-glm", 1) => Ok(Box::new(DpGlm::new(spec)?)),
         ("dp-statistics", 1) => Ok(Box::new(DpStatistics::new(spec)?)),
         ("standardise", 1) => Ok(Box::new(Standardise::new(spec)?)),
         ("glm", 1) => Ok(Box::new(Glm::new(spec)?)),
@@ -92,6 +94,18 @@ const SHARED: &[&str] = &[
 ];
 
 const SOURCES: &[Source] = &[
+    Source {
+        name: "dp-glm",
+        version: 1,
+        summary: "linear or logistic regression with differential privacy; standard errors include the noise",
+        files: &[
+            include_str!("dp_glm.rs"),
+            include_str!("dp_glm/report.rs"),
+            include_str!("bounded.rs"),
+            include_str!("private.rs"),
+            include_str!("distribution.rs"),
+        ],
+    },
     Source {
         name: "dp-statistics",
         version: 1,
