@@ -2,7 +2,7 @@
 //!
 //! Every analysis in Leben is written as *local(state, rows) -> numbers* at the hospital, a *sum* over the hospitals, and
 //! *combine(state, sum) -> next state or result* at the coordinator. This crate holds the analyses, both halves of each in
-//! one place, and nothing else: no network, no clock, no randomness, no file.
+//! one place, and nothing else: no network, no clock, no file, and no randomness but what a secret handed in gives.
 //!
 //! Read it in this order:
 //!
@@ -14,7 +14,7 @@
 //!    [`linear`] algebra and [`distribution`] functions of their own size; [`probe`], which measures a network and reads no
 //!    patient's value.
 //! 6. With differential privacy: `private` (what they share), [`dp_statistics`]; `bounded` (a design
-//!    with bounds), [`dp_glm`].
+//!    with bounds), [`dp_glm`], [`dp_sgd`].
 //! 7. [`bundle`]: what is delivered; [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
 //!
 //! Contributions are the secret side: [`algorithm::Algorithm::local`] wraps them in the first type of the privacy chain
@@ -26,6 +26,7 @@ pub mod bundle;
 pub mod design;
 pub mod distribution;
 pub mod dp_glm;
+pub mod dp_sgd;
 pub mod dp_statistics;
 pub mod evaluate;
 pub mod finding;

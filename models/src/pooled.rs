@@ -1,9 +1,10 @@
 //! All stages on rows that lie in one place, with plain sums: the oracle of the simulation, the demo and the tests.
 //!
-//! No fixed point, no clip, no mask: each table's numbers are added as `f64` in order. What a network delivers must agree
+//! No fixed point, no clip, no mask, and none of the noise that goes on in the privacy chain: each table's numbers are added as `f64` in order. What a network delivers must agree
 //! with this to 1e-9; that this agrees with independent software is shown by `tests/reference.rs`.
 
 use leben_privacy::Unmasked;
+use sha2::{Digest, Sha256};
 
 use crate::algorithm::{Algorithm, Next};
 use crate::finding::Finding;
@@ -56,6 +57,13 @@ pub fn fit(stages: &[AlgorithmSpec], table: &Table) -> Result<Vec<Fitted>, Poole
     Ok(fitted)
 }
 
+/// What stands in for a hospital's secret where everything lies in one place: known, so a fit can be repeated, and nothing
+/// that comes of it is private.
+fn known_secret(owner: usize, round: u32) -> [u8; 32] {
+    let place = Sha256::new().chain_update(b"leben/pooled/v1").chain_update((owner as u64).to_be_bytes());
+    place.chain_update(round.to_be_bytes()).finalize().into()
+}
+
 /// Runs one stage over the tables of several owners, adding their numbers in order.
 ///
 /// # Errors
@@ -65,7 +73,8 @@ pub fn run(algorithm: &dyn Algorithm, from: Option<&State>, tables: &[Table]) ->
     let hospitals = u16::try_from(tables.len()).unwrap_or(u16::MAX);
     for round in 1..=algorithm.rounds_max() {
         let layout = algorithm.layout(&state, hospitals)?;
-        let parts = tables.iter().map(|table| algorithm.local(&state, table)).collect::<Result<Vec<_>, _>>()?;
+        let local = |(owner, table)| algorithm.local_with(&state, table, &known_secret(owner, round));
+        let parts = tables.iter().enumerate().map(local).collect::<Result<Vec<_>, _>>()?;
         let sum =
             Unmasked::from_plain(&layout, parts).map_err(|error| Finding::NotSummed { problem: error.to_string() })?;
         match algorithm.combine(&state, &sum)? {

@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::algorithm::Algorithm;
 use crate::dp_glm::DpGlm;
+use crate::dp_sgd::DpSgd;
 use crate::dp_statistics::DpStatistics;
 use crate::evaluate::Evaluate;
 use crate::glm::Glm;
@@ -62,6 +63,7 @@ pub fn digest(name: &str, version: u32) -> Option<[u8; 32]> {
 pub fn build(spec: &AlgorithmSpec) -> Result<Box<dyn Algorithm + Send + Sync>, SpecError> {
     match (spec.name.as_str(), spec.version) {
         ("dp-glm", 1) => Ok(Box::new(DpGlm::new(spec)?)),
+        ("dp-sgd", 1) => Ok(Box::new(DpSgd::new(spec)?)),
         ("dp-statistics", 1) => Ok(Box::new(DpStatistics::new(spec)?)),
         ("standardise", 1) => Ok(Box::new(Standardise::new(spec)?)),
         ("glm", 1) => Ok(Box::new(Glm::new(spec)?)),
@@ -104,6 +106,17 @@ const SOURCES: &[Source] = &[
             include_str!("bounded.rs"),
             include_str!("private.rs"),
             include_str!("distribution.rs"),
+        ],
+    },
+    Source {
+        name: "dp-sgd",
+        version: 1,
+        summary: "logistic regression or a small network, learned privately inside each hospital and averaged",
+        files: &[
+            include_str!("dp_sgd.rs"),
+            include_str!("dp_sgd/model.rs"),
+            include_str!("bounded.rs"),
+            include_str!("private.rs"),
         ],
     },
     Source {
