@@ -119,6 +119,8 @@ impl DpGlm {
                     (Family::Binomial, [gradient, hessian]) => {
                         let eta: f64 = z.iter().zip(beta).map(|(z, b)| z * b).sum();
                         let mu = 1.0 / (1.0 + libm::exp(-eta));
+                        // Of coefficients that are not finite: no row may turn the whole sum into nothing.
+                        let mu = if mu.is_nan() { 0.5 } else { mu };
                         gradient.iter_mut().zip(z).for_each(|(sum, z)| *sum += (y - mu) * z);
                         add_square(hessian, z, mu * (1.0 - mu));
                     }

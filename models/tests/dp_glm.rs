@@ -206,6 +206,20 @@ fn one_row_moves_the_sums_by_no_more_than_their_sensitivity() {
                     state = state.with("beta", vec![3.0, -200.0, 50.0]);
                 }
             }
+            // Coefficients made to be infinite times nothing for one patient: the others' sums stay.
+            let state = state.with("beta", vec![0.0, f64::INFINITY, 0.0]);
+            let sums = |a: Vec<f64>| {
+                let rows = table(vec![("b", vec![7.0; a.len()]), ("y", vec![0.0; a.len()]), ("a", a)]);
+                let own = algorithm.local(&state, &rows).unwrap();
+                let layout = algorithm.layout(&state, 3).unwrap();
+                let own = leben_privacy::Unmasked::from_plain(&layout, vec![own]).unwrap();
+                layout.segments.iter().map(|s| own.segment(&s.name).unwrap().to_vec()).collect::<Vec<_>>()
+            };
+            let (few, more) = (sums(vec![0.5; 20]), sums([vec![0.5; 20], vec![0.0]].concat()));
+            for ((few, more), l2) in few.iter().zip(&more).zip(&l2) {
+                let moved = few.iter().zip(more).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+                assert!(moved <= l2 * (1.0 + 1e-9), "{family}: {moved} {l2}");
+            }
         }
     }
 }
