@@ -303,9 +303,7 @@ impl Algorithm for DpGlm {
     }
 
     fn releases(&self, hospitals: u16) -> Result<Vec<Release>, Finding> {
-        let releases = vec![self.terms.release(&self.parts, self.rounds, hospitals)?];
-        self.terms.check(&releases)?;
-        Ok(releases)
+        self.terms.promised(&self.parts, self.rounds, hospitals)
     }
 
     fn combine(&self, state: &State, sum: &Unmasked) -> Result<Next, Finding> {

@@ -193,9 +193,7 @@ impl Algorithm for DpStatistics {
     }
 
     fn releases(&self, hospitals: u16) -> Result<Vec<Release>, Finding> {
-        let releases = vec![self.terms.release(&self.parts, 1, hospitals)?];
-        self.terms.check(&releases)?;
-        Ok(releases)
+        self.terms.promised(&self.parts, 1, hospitals)
     }
 
     fn combine(&self, _state: &State, sum: &Unmasked) -> Result<Next, Finding> {

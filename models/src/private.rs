@@ -151,6 +151,15 @@ impl Terms {
             .map_err(|error| broken(&error))
     }
 
+    /// The release, once the promise is known to hold: for so many hospitals, and on the coarsest grid, which the report
+    /// at the end computes with. A job that passed here cannot fail there, with its budget spent.
+    pub(crate) fn promised(&self, parts: &[Part], rounds: u32, hospitals: u16) -> Result<Vec<Release>, Finding> {
+        self.check(&[self.release(parts, rounds, ANY_HOSPITALS)?])?;
+        let releases = vec![self.release(parts, rounds, hospitals)?];
+        self.check(&releases)?;
+        Ok(releases)
+    }
+
     pub(crate) fn bare(&self, sampling: Sampling, rounds: u64, hospitals: u16) -> Release {
         let (honest, corrupt) = (self.honest, self.corrupt);
         Release { segments: Vec::new(), unit: Unit::Patient, honest, corrupt, hospitals, sampling, rounds }

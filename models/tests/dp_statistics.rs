@@ -6,6 +6,7 @@ mod noise;
 mod support;
 
 use leben_models::{AlgorithmSpec, Finding, State, Table, registry};
+use leben_privacy::Unmasked;
 use leben_privacy::dp::gaussian;
 use leben_privacy::dp::guarantee::guarantee;
 use noise::{Coverage, Plain, Random, built, run, table};
@@ -144,7 +145,6 @@ fn wrong_parameters_are_named() {
     assert!(finding(&good.clone().with("honest", 3), 3).contains("do not fit 3 hospitals"), "one may be corrupt");
     assert!(built(&good.clone().with("honest", 3).with("corrupt", 0)).layout(&State::default(), 3).is_ok());
     assert!(finding(&good.clone().with("sigma", "1"), 3).contains("raise 'sigma'"));
-    // Fewer survivors than the promise rests on.
     let two: Vec<Table> = (0..2).map(|_| table(vec![("x", vec![1.0])])).collect();
     let algorithm = built(&good);
     let three = [two.clone(), two.clone()].concat();
@@ -152,6 +152,31 @@ fn wrong_parameters_are_named() {
     let sum = Plain::of(algorithm.as_ref(), &state, &three[..3], 1).unwrap().noisy(1);
     assert!(algorithm.combine(&state, &sum).is_ok());
     assert!(Plain::of(algorithm.as_ref(), &state, &two, 1).is_err());
+    // Fewer survivors than the promise rests on: no result comes of it.
+    let layout = algorithm.layout(&state, 3).unwrap();
+    let parts = two.iter().map(|table| algorithm.local(&state, table).unwrap()).collect();
+    let sum = Unmasked::from_plain(&layout, parts).unwrap();
+    let Err(Finding::Privacy { problem }) = algorithm.combine(&state, &sum) else { panic!("two of three") };
+    assert!(problem.contains("2 hospitals survived"), "{problem}");
+}
+
+/// The grid is coarser where sums are large, and the epsilon a little larger; the end must not refuse what the start took.
+#[test]
+fn what_was_promised_at_the_start_holds_at_the_end() {
+    let spec = |epsilon: &str| spec("0.5", epsilon).with("histograms", "x:0..10/4096").with("rows_max", 1 << 32);
+    let loose = built(&spec("100")).releases(3).unwrap();
+    let few = guarantee(&loose, 1e-6).unwrap().epsilon_micro as f64 * 1e-6;
+    let mut taken = 0;
+    for step in 0..20 {
+        let epsilon = few + 0.005 * f64::from(step) - 0.01;
+        let algorithm = built(&spec(&epsilon.to_string()));
+        let Ok(layout) = algorithm.layout(&State::default(), 3) else { continue };
+        taken += 1;
+        let parts = (0..3).map(|_| algorithm.local(&State::default(), &table(vec![("x", vec![1.0])])).unwrap());
+        let sum = Unmasked::from_plain(&layout, parts.collect()).unwrap();
+        assert!(algorithm.combine(&State::default(), &sum).is_ok(), "promised {epsilon}");
+    }
+    assert!((1..20).contains(&taken), "{taken} promises of 20 were taken");
 }
 
 #[test]
@@ -163,7 +188,7 @@ fn one_patient_has_at_most_the_rows_of_the_cap_and_values_stay_in_their_bounds()
         let state = algorithm.start(None).unwrap();
         let layout = algorithm.layout(&state, 3).unwrap();
         let own = algorithm.local(&state, table).unwrap();
-        let own = leben_privacy::Unmasked::from_plain(&layout, vec![own]).unwrap();
+        let own = Unmasked::from_plain(&layout, vec![own]).unwrap();
         let sigma = layout.segments[0].noise.unwrap().sigma;
         (
             own.segment("rows 0").unwrap()[0],
