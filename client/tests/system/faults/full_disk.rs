@@ -48,7 +48,7 @@ fn ends_of_a_full_disk(deployment: &mut Deployment, writers: &Writers, words: &s
 fn a_full_file_system_ends_the_coordinator_and_loses_nothing_acknowledged() {
     let mut deployment = small(0);
     let folder = deployment.path("coordinator");
-    let writers = Writers::start(&deployment.path("team"), 4);
+    let writers = Writers::start(&deployment.path("team"), &[true, false, true, false]);
     deployment.coordinator.take().unwrap().kill();
     let aside = deployment.path("aside");
     fs::rename(&folder, &aside).unwrap();

@@ -6,11 +6,11 @@ use super::small;
 use super::writers::Writers;
 use crate::deployment::Deployment;
 
-const WRITERS: usize = 6;
+const WRITERS: [bool; 6] = [true, false, true, false, true, false];
 
 /// So many lives of one coordinator; a life ends a random time after its first acknowledgements.
 fn lives(deployment: &mut Deployment, count: u64, seed: u64) -> usize {
-    let writers = Writers::start(&deployment.path("team"), WRITERS);
+    let writers = Writers::start(&deployment.path("team"), &WRITERS);
     let mut dice = seed;
     writers.up();
     for _ in 0..count {

@@ -34,14 +34,14 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// So many, of the party in this folder. They wait until they are told that the coordinator is up.
-    pub fn start(home: &Path, count: usize) -> Writers {
+    /// One for each of these, of the party in this folder: whether it waits for finality. All wait until they are told that the
+    /// coordinator is up.
+    pub fn start(home: &Path, finals: &[bool]) -> Writers {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (known, life) = (Arc::new(Mutex::new(Vec::new())), watch::channel(0).0);
-        for writer in 0..count {
+        for wait_final in finals.iter().copied() {
             let (home, known, life) = (home.to_owned(), known.clone(), life.subscribe());
-            // Every second one waits for the quorum.
-            runtime.spawn(async move { write(&Home::open(&home).unwrap(), writer % 2 == 0, &known, life).await });
+            runtime.spawn(async move { write(&Home::open(&home).unwrap(), wait_final, &known, life).await });
         }
         Writers { known, life, _runtime: runtime }
     }
