@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::{ENTRY_BYTES_MAX, Entry};
+use leben_contracts::ledger::evidence::EVIDENCE_BYTES_MAX;
 use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note};
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use leben_contracts::ledger::proof::PROOF_BYTES_MAX;
 use leben_contracts::ledger::store::read_at_most;
-use leben_contracts::verify::{Options, VerifyError, verify_folder, verify_proof};
+use leben_contracts::verify::{Options, VerifyError, verify_evidence, verify_folder, verify_proof};
 use serde_json::{Value, json};
 
 use crate::receipt::{RECEIPT_BYTES_MAX, Receipt};
@@ -51,7 +52,8 @@ pub struct Good {
     pub lines: Vec<String>,
 }
 
-/// Verifies a proof file, an evidence folder (`receipt.json`) or a published log.
+/// Verifies a proof file, an evidence folder (`receipt.json`), a published log, or the proof that a log has forked: then the error is
+/// [`VerifyError::Fork`], with exit code 8.
 ///
 /// # Errors
 /// The first [`VerifyError`]; its exit code says of which kind.
@@ -65,6 +67,12 @@ pub fn verify(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
             return Err(malformed(path, why));
         }
         return folder(path, wish);
+    }
+    // The first byte tells a proof of a fork, which is JSON, from a tlog-proof.
+    let bytes = read(path, PROOF_BYTES_MAX.max(EVIDENCE_BYTES_MAX))?;
+    if bytes.first() == Some(&b'{') {
+        let policy = wish.policy.as_deref().map(read_policy).transpose()?;
+        return Err(verify_evidence(&path.display().to_string(), &bytes, policy.as_ref()));
     }
     proof_file(path, wish)
 }

@@ -268,13 +268,12 @@ impl Finality {
     pub fn handle_observed(&mut self, size: u64, line: SignatureLine) -> Result<(), String> {
         let vkey = self.observers.iter().find(|vkey| line.is_by(vkey));
         let vkey = vkey.ok_or_else(|| format!("'{}' is no outside witness", line.name))?;
-        let (note, public) = match (&self.flight, &self.published) {
-            (Some(flight), _) if flight.size == size => {
-                let policy = flight.policies.first().unwrap_or(&self.policy);
-                (policy.known_lines(&flight.note), flight.stage == Stage::Certifying)
-            }
+        let flying = self.flight.as_ref().filter(|flight| flight.size == size);
+        let public = flying.is_none_or(|flight| flight.stage == Stage::Certifying);
+        let note = match (flying, &self.published) {
+            (Some(flight), _) if !public => flight.note.clone(),
             (_, Some(text)) if checkpoint_size(text) == Some(size) => {
-                (Note::parse(text.as_bytes()).map_err(|error| error.to_string())?, true)
+                Note::parse(text.as_bytes()).map_err(|error| error.to_string())?
             }
             // It was cosigned after its successor became public.
             _ => return Ok(()),
@@ -287,8 +286,8 @@ impl Finality {
         self.observed.lines.retain(|known| !known.is_by(vkey));
         self.observed.lines.push(line);
         if public {
-            let flying = self.flight.as_ref().and_then(|flight| flight.policies.first());
-            let policy = flying.unwrap_or(&self.policy).clone();
+            // The policy in force at that size: a larger checkpoint on its way may change it.
+            let policy = flying.and_then(|flight| flight.policies.first()).unwrap_or(&self.policy).clone();
             self.actions.push_back(self.observed.publish(&note, &policy, &self.observers));
         }
         Ok(())

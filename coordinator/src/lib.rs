@@ -3,7 +3,8 @@
 //! The coordinator sequences the ledger, runs the rounds of executable contracts and never reads one hospital's update.
 //!
 //! The core, handed bytes and time: [`plan`] (terms as work), [`facts`] (where the final ledger stands), [`roster`] (who is here),
-//! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`], [`finality`] and [`outside`] (what the witnesses say), [`drift`] (a clock behind the ledger), [`record`]
+//! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`], [`finality`], [`outside`] and [`relay`] (what the witnesses
+//! say, also to each other), [`drift`] (a clock behind the ledger), [`record`]
 //! (what is written and delivered), [`checkpoint`] (what a crash must leave), `progress` (what is shown). The shell, which owns
 //! sockets, disks and the clock: [`io`].
 
@@ -17,6 +18,7 @@ pub mod outside;
 pub mod plan;
 pub(crate) mod progress;
 pub mod record;
+pub mod relay;
 pub mod roll_call;
 pub mod roster;
 pub mod round;

@@ -157,6 +157,18 @@ pub enum Order {
         /// What.
         order: JobOrder,
     },
+    /// Another hospital asks what this one sees of the log; answered with [`Report::View`], or not at all.
+    ViewAsked {
+        /// Who asks.
+        by: String,
+    },
+    /// What another hospital sees.
+    View {
+        /// Whose view it is said to be; its own cosignature in it says whether that is so.
+        of: String,
+        /// A cosigned checkpoint, or the proof of a fork.
+        view: Vec<u8>,
+    },
 }
 
 /// What the coordinator tells a hospital's job.
@@ -234,6 +246,18 @@ pub enum Report {
         contract: ContractId,
         /// What.
         report: JobReport,
+    },
+    /// Asks another hospital, through the coordinator, what it sees of the log.
+    AskView {
+        /// Who is asked.
+        of: String,
+    },
+    /// The answer to [`Order::ViewAsked`].
+    View {
+        /// Who asked.
+        to: String,
+        /// The largest checkpoint cosigned here, with a fresh cosignature; or the proof of a fork.
+        view: Vec<u8>,
     },
 }
 

@@ -103,6 +103,8 @@ pub enum Out {
     Send(Up),
     /// Compute takes time: call `handle_computed` later.
     Compute,
+    /// Ask this address for its view of the log.
+    FetchView(String),
 }
 
 /// A masked vector on its way, over as many links as it takes.

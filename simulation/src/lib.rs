@@ -17,6 +17,7 @@
 //! 5. [`truth`]: what only an onlooker knows: every contribution in the clear, and so what each sum has to be
 //! 6. [`world`]: all of it together, with a [`schedule`] of faults
 //! 7. [`log`], [`member`], [`network`]: the same with the whole ledger: proposed, signed, armed, run, delivered and settled
+//! 8. [`fork`]: a coordinator that shows two histories, and hospitals that look at each other's
 
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +30,7 @@ pub mod agreement;
 pub mod coordinator;
 pub mod deal;
 pub mod dice;
+pub mod fork;
 pub mod hospital;
 pub mod log;
 pub mod member;

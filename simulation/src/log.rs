@@ -15,6 +15,7 @@ use leben_contracts::ledger::tile::Builder;
 use leben_contracts::ledger::turn::Turns;
 use leben_coordinator::finality::{Action, Finality};
 use leben_protocol::frame::Order;
+use leben_worker::gossip::Compared;
 
 use crate::agreement::{self, ORIGIN};
 
@@ -70,7 +71,25 @@ fn policy_of(state: &State) -> Policy {
     state.witness_policy().unwrap_or_else(|| Policy::k_of_n(&log_vkey(), &[], 0).unwrap())
 }
 
+/// What a copy with these leaves, under this checkpoint, says about a size.
+pub fn compare(leaves: &[Vec<u8>], mine: &Note, size: u64) -> Compared {
+    let hashes = Hashes(leaves.iter().map(|leaf| leaf_hash(leaf)).collect());
+    let proof = merkle::consistency(&hashes, size, leaves.len() as u64).unwrap();
+    Compared { root: merkle::root_at(&hashes, size).unwrap(), proof, mine: mine.clone() }
+}
+
 impl Log {
+    /// A second log with the same key and the same past, not running yet.
+    pub fn copy(&self) -> Log {
+        Log {
+            leaves: self.leaves.clone(),
+            head: self.head.clone(),
+            published: self.published.clone(),
+            certificates: self.certificates.clone(),
+            writer: None,
+        }
+    }
+
     /// The process starts and replays its disk: what was published counts as final.
     pub fn start(&mut self) -> Vec<Wish> {
         let mut follower = Follower::new(ORIGIN, State::new(ORIGIN));

@@ -2,31 +2,36 @@
 
 use std::collections::BTreeMap;
 
+use leben_contracts::ledger::evidence::ForkEvidence;
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::witness::WitnessRecord;
 use leben_models::Table;
 use leben_privacy::secure_sum::Journal;
 use leben_protocol::frame::{ContractId, JobReport, Report, UploadReply};
 use leben_worker::agent::{Action, Agent, Setup, Standing, StoredJob};
+use leben_worker::gossip::{EVERY_MS, Source};
 use leben_worker::mirror::{Mirror, MirrorKeys};
 use leben_worker::participate::Work;
 
 use crate::agreement;
 use crate::deal::Deal;
 use crate::hospital::{Down, Out, Up, Upload, compute};
-use crate::log::log_vkey;
+use crate::log::{compare, log_vkey};
 use crate::truth::Truth;
 
 /// What survives the process.
 #[derive(Default)]
 pub struct Disk {
     leaves: Vec<Vec<u8>>,
+    head: Option<Note>,
     record: Option<WitnessRecord>,
     certificate: Option<Note>,
     seeds: BTreeMap<ContractId, [u8; 32]>,
     /// The journals of its jobs.
     pub journals: BTreeMap<ContractId, Journal>,
     standings: BTreeMap<ContractId, Standing>,
+    /// The proof that the log has forked, if one was found.
+    pub fork: Option<Box<ForkEvidence>>,
 }
 
 /// One hospital.
@@ -96,6 +101,40 @@ impl Member {
         })
     }
 
+    /// Entries of its copy that are final.
+    pub fn certified_size(&self) -> u64 {
+        self.process.as_ref().map_or(0, |process| process.agent.mirror().certified_size())
+    }
+
+    /// Why it signs nothing more.
+    pub fn halted(&self) -> Option<String> {
+        self.process.as_ref().and_then(|process| process.agent.mirror().halted().map(ToString::to_string))
+    }
+
+    /// What its status warns of.
+    pub fn worries(&self, now_ms: u64) -> Vec<String> {
+        self.process.as_ref().map_or_else(Vec::new, |process| process.agent.status(now_ms).worries)
+    }
+
+    /// Addresses that it asks for views.
+    pub fn configure_gossip(&mut self, addresses: Vec<String>) {
+        self.process.iter_mut().for_each(|process| process.agent.configure_gossip(addresses.clone(), EVERY_MS));
+    }
+
+    /// What it shows at its `listen_view`.
+    pub fn view(&self, now_ms: u64) -> Option<String> {
+        self.process.as_ref().and_then(|process| process.agent.shown_view(now_ms))
+    }
+
+    /// What an address showed, if it answered.
+    pub fn handle_view(&mut self, now_ms: u64, address: &str, view: Option<String>) {
+        let Some(process) = &mut self.process else { return };
+        match view {
+            Some(view) => process.agent.handle_view(now_ms, Source::Address(address.to_owned()), view.as_bytes()),
+            None => process.agent.handle_no_view(),
+        }
+    }
+
     /// The link is up or gone.
     pub fn handle_link(&mut self, up: bool) -> Vec<Out> {
         let Some(process) = &mut self.process else { return Vec::new() };
@@ -120,7 +159,7 @@ impl Member {
             Some(Down::Appended { key, answer }) => process.agent.handle_appended(now_ms, &key, answer.map_err(Some)),
             Some(Down::Reply { slot, reply }) => process.handle_reply(now_ms, slot, &reply, &mut out),
         }
-        self.settle(truth, &mut out);
+        self.settle(now_ms, truth, &mut out);
         out
     }
 
@@ -137,16 +176,19 @@ impl Member {
             }
             Err(refusal) => process.agent.handle_unworkable(now_ms, &contract, slot, &refusal),
         }
-        self.settle(truth, &mut out);
+        self.settle(now_ms, truth, &mut out);
         out
     }
 
-    fn settle(&mut self, truth: &mut Truth, out: &mut Vec<Out>) {
+    fn settle(&mut self, now_ms: u64, truth: &mut Truth, out: &mut Vec<Out>) {
         let Some(process) = &mut self.process else { return };
         let disk = &mut self.disk;
         while let Some(action) = process.agent.poll_action() {
             match action {
-                Action::StoreEntries { entries, .. } => disk.leaves.extend(entries),
+                Action::StoreEntries { entries, note } => {
+                    disk.leaves.extend(entries);
+                    disk.head = Some(note);
+                }
                 Action::StoreRecord(record) => disk.record = Some(*record),
                 Action::StoreCertificate { note, .. } => disk.certificate = Some(note),
                 Action::StoreJobSeed { contract, seed } => drop(disk.seeds.insert(contract, *seed)),
@@ -173,6 +215,12 @@ impl Member {
                     process.upload.take_if(|(_, upload)| upload.slot() == slot);
                 }
                 Action::Audit(entry) => self.audit.push(format!("{} {:?} {}", entry.event, entry.code, entry.words)),
+                Action::CompareView { source, size } => {
+                    let head = disk.head.as_ref().expect("a copy with entries");
+                    process.agent.handle_compared(now_ms, &source, compare(&disk.leaves, head, size));
+                }
+                Action::FetchView(address) => out.push(Out::FetchView(address)),
+                Action::StoreFork(evidence) => disk.fork = Some(evidence),
                 Action::StoreEvidence(evidence) => panic!("an honest log, and yet: {evidence}"),
                 Action::Unlink(reject) => panic!("an honest coordinator, and yet: {reject}"),
             }

@@ -6,7 +6,7 @@
 //! Reading order:
 //!
 //! 1. [`declared`]: what the hospital offers, and its local policy
-//! 2. [`mirror`]: its own copy of the ledger, as witness and validator; what is validated and what is final
+//! 2. [`mirror`]: its own copy of the ledger, as witness and validator; what is validated and what is final; [`gossip`]: what others see of the same log
 //! 3. [`consent`]: may it sign, publish keys, compute? Default deny; the only maker of `Admitted`
 //! 4. [`participate`]: its part in one job
 //! 5. [`agent`]: all of it together, orders in and actions out
@@ -17,6 +17,7 @@ pub mod agent;
 pub mod audit;
 pub mod consent;
 pub mod declared;
+pub mod gossip;
 pub mod io;
 pub mod mirror;
 pub mod participate;

@@ -8,7 +8,7 @@ use leben_contracts::ledger::note::VerifierKey;
 use leben_worker::io::cli::{self, Decision};
 use leben_worker::io::clock::Clock;
 use leben_worker::io::witness::{self, StandAlone};
-use leben_worker::io::{Config, Options, check, config};
+use leben_worker::io::{Config, Options, check, config, evidence};
 
 /// The agent inside a hospital: runs agreed algorithms on local data and returns only a masked contribution.
 #[derive(Parser)]
@@ -85,6 +85,12 @@ enum What {
     Audit,
     /// Prints the annotated default configuration.
     Config,
+    /// Shows and clears what proves that the ledger has forked. While there is such a proof, the agent signs nothing.
+    Evidence {
+        /// What to do.
+        #[command(subcommand)]
+        what: Option<EvidenceCommand>,
+    },
     /// Runs a plain witness (C2SP tlog-witness) of somebody's log, and nothing else: no network to join, no data.
     Witness {
         /// Where it answers `POST /add-checkpoint`, plain HTTP.
@@ -96,6 +102,28 @@ enum What {
         /// Key of a log to follow (name+id+base64), as its operator publishes it; once for each log.
         #[arg(long = "log", value_name = "VKEY", required = true)]
         logs: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum EvidenceCommand {
+    /// The files and what each proves.
+    List,
+    /// One file, as it is.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Copies all of them, for others to check with `leben verify`.
+    Export {
+        /// The new folder.
+        target: PathBuf,
+    },
+    /// Puts the proofs aside; the agent signs again from its next start on.
+    Clear {
+        /// Say that you have looked and spoken with the other hospitals.
+        #[arg(long)]
+        yes_i_have_looked: bool,
     },
 }
 
@@ -144,6 +172,19 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Revoke { contract } => decide(contract, Decision::Revoke)?,
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
+        What::Evidence { what: None | Some(EvidenceCommand::List) } => evidence::list_text(dir)?,
+        What::Evidence { what: Some(EvidenceCommand::Show { name }) } => evidence::show(dir, name)?,
+        What::Evidence { what: Some(EvidenceCommand::Export { target }) } => evidence::export(dir, target)?,
+        What::Evidence { what: Some(EvidenceCommand::Clear { yes_i_have_looked: true }) } => {
+            evidence::clear(dir, clock.now_ms())?
+        }
+        What::Evidence { what: Some(EvidenceCommand::Clear { yes_i_have_looked: false }) } => {
+            return Err(
+                "a fork means that somebody was shown another ledger: look at it (evidence show), call the other \
+                        hospitals, then say --yes-i-have-looked"
+                    .into(),
+            );
+        }
         What::Witness { listen, name, logs } => {
             start_log(cli.log_json);
             let logs = logs.iter().map(|log| VerifierKey::parse(log).map_err(|error| format!("--log {log}: {error}")));

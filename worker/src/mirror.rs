@@ -104,6 +104,7 @@ pub struct Mirror {
     own: Vec<VerifierKey>,
     halted: Option<Refusal>,
     evidence: Option<String>,
+    suspect: Option<Note>,
 }
 
 impl Mirror {
@@ -137,6 +138,7 @@ impl Mirror {
             own,
             halted: None,
             evidence: None,
+            suspect: None,
         })
     }
 
@@ -163,6 +165,11 @@ impl Mirror {
         }
         self.certified_note = Some(note);
         Ok(())
+    }
+
+    /// The log's key.
+    pub fn log(&self) -> &VerifierKey {
+        &self.log
     }
 
     /// Entries validated: where the coordinator goes on sending.

@@ -104,7 +104,7 @@ pub struct Output {
 /// `leben verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A folder with a published log, a folder that `leben fetch` wrote, or a proof file.
+    /// A folder with a published log, a folder that `leben fetch` wrote, a proof file, or the proof that a log has forked (exit code 8).
     pub path: PathBuf,
     /// The policy that you trust; without it the folder's own is used.
     #[arg(long, value_name = "FILE")]

@@ -17,6 +17,7 @@ mod bad_input;
 mod demo;
 mod deployment;
 mod faults;
+mod gossip;
 mod metrics;
 mod needles;
 mod outside;

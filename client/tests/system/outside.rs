@@ -38,7 +38,7 @@ fn publishing(http: &str, more: &str) -> Deployment {
     deployment
 }
 
-/// Downloads a published log with nothing but GET: checkpoint, policy, and the tiles that its size asks for.
+/// Downloads a published log with nothing but GET: checkpoint, policy, the certificates there are, and the tiles that its size asks for.
 fn download(address: &str, folder: &Path) {
     let get = |name: &str| {
         let (status, head, body) = request(address, "GET", &format!("/ledger/{name}"), "");
@@ -51,6 +51,11 @@ fn download(address: &str, folder: &Path) {
     let checkpoint = String::from_utf8(get("checkpoint")).unwrap();
     get("policy");
     let size: u64 = checkpoint.lines().nth(1).unwrap().parse().unwrap();
+    for turn in (1..=size).map(|size| format!("certificate/{size}")) {
+        if request(address, "GET", &format!("/ledger/{turn}"), "").0 == 200 {
+            get(&turn);
+        }
+    }
     leben_contracts::ledger::tile::paths(size).for_each(|path| drop(get(&path.to_string())));
 }
 

@@ -25,6 +25,10 @@ pub struct Metrics {
     pub slots_abandoned: IntCounter,
     /// Questions to outside witnesses, by witness and by how they ended.
     pub outside: IntCounterVec,
+    /// Questions and views passed between hospitals, by how that ended.
+    pub views: IntCounterVec,
+    /// Proofs that this log has signed two histories.
+    pub forks: IntCounter,
 }
 
 impl Metrics {
@@ -53,6 +57,11 @@ impl Metrics {
                 Opts::new("leben_outside_witness_total", "Questions to outside witnesses, by how they ended"),
                 &["witness", "ended"],
             )?,
+            views: IntCounterVec::new(
+                Opts::new("leben_views_total", "Views passed between hospitals, by end"),
+                &["ended"],
+            )?,
+            forks: counter("leben_forks_total", "Proofs that this log has signed two histories")?,
         };
         metrics.registry.register(Box::new(metrics.ledger_size.clone()))?;
         metrics.registry.register(Box::new(metrics.ledger_final_size.clone()))?;
@@ -64,6 +73,8 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.rounds.clone()))?;
         metrics.registry.register(Box::new(metrics.slots_abandoned.clone()))?;
         metrics.registry.register(Box::new(metrics.outside.clone()))?;
+        metrics.registry.register(Box::new(metrics.views.clone()))?;
+        metrics.registry.register(Box::new(metrics.forks.clone()))?;
         Ok(metrics)
     }
 

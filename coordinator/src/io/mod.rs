@@ -3,7 +3,7 @@
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
 //! at the other end), [`requests`], [`enrol`], [`uploads`], [`spool`] and [`lanes`] (what they want), [`jobs`] with its [`events`] (the
 //! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
-//! elsewhere), [`fatal`] and [`clock`].
+//! elsewhere), [`views`] (what hospitals show each other), [`fatal`] and [`clock`].
 
 pub mod clock;
 pub mod config;
@@ -28,6 +28,7 @@ pub mod spool;
 pub mod store;
 pub mod traffic;
 pub mod uploads;
+pub mod views;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -161,7 +162,9 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let listener = Listener::bind_with_tap(config.listen, &link_key.to_bytes(), tap)
         .map_err(|error| Fatal::Start(error.to_string()))?;
     let address = listener.local_addr().map_err(|error| Fatal::Start(error.to_string()))?;
+    let views = views::Views::new(log, store.path("state/evidence"), metrics.clone());
     let service = Service {
+        views,
         ledger: ledger.clone(),
         store,
         spool,

@@ -19,6 +19,7 @@ use super::metrics::Metrics;
 use super::spool::Spool;
 use super::store::Store;
 use super::traffic::Traffic;
+use super::views::Views;
 use super::{requests, uploads};
 
 /// The protocol version this program speaks.
@@ -39,6 +40,8 @@ pub struct Service {
     pub traffic: Arc<Traffic>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What hospitals show each other.
+    pub views: Views,
     /// To the jobs.
     pub events: mpsc::Sender<Event>,
     /// The coordinator's party key, for countersigning enrolments.
@@ -158,6 +161,7 @@ async fn control(
     writer.send(&Order::Welcome { version: VERSION, network: network(&service.ledger) }).await?;
     let (orders, mut waiting) = mpsc::channel(ORDERS_MAX);
     service.ledger.witness_up(party, mirror_size, seen, orders.clone()).await;
+    service.views.up(party, orders.clone());
     let up = Event::Link { hospital: party.to_owned(), orders: Some(orders.clone()) };
     let _ = service.events.send(up).await;
     let result = loop {
@@ -174,6 +178,7 @@ async fn control(
             error = link.closed() => break Err(error),
         }
     };
+    service.views.down(party, &orders);
     if service.ledger.witness_down(party, &orders).await {
         let down = Event::Link { hospital: party.to_owned(), orders: None };
         let _ = service.events.send(down).await;
@@ -189,6 +194,8 @@ async fn handle_report(party: &str, report: Report, service: &Arc<Service>) {
             service.ledger.not_cosigned(party, size, mirror_size, reject).await
         }
         Report::Certified { size } => service.ledger.certified(party, size).await,
+        Report::AskView { of } => service.views.ask(party, &of),
+        Report::View { to, view } => service.views.answer(party, &to, view),
         Report::Job { contract, report } => {
             let _ = service.events.send(Event::Report { hospital: party.to_owned(), contract, report }).await;
         }

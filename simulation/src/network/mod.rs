@@ -7,12 +7,15 @@ mod faults;
 mod steps;
 mod wire;
 
+pub use steps::operator;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::table::Phase;
+use leben_coordinator::relay::Relay;
 use leben_models::Table;
 use leben_protocol::frame::ContractId;
 use sha2::{Digest, Sha256};
@@ -61,6 +64,7 @@ pub struct Network {
     /// The contract, once it is proposed.
     pub contract: ContractId,
     deal: Deal,
+    relay: Relay,
     seed: u64,
     dice: Dice,
     queue: Queue<Event>,
@@ -89,6 +93,7 @@ impl Network {
             log: Log::default(),
             contract: [0; 32],
             deal,
+            relay: Relay::default(),
             seed,
             dice: Dice::new(seed, 0),
             queue: Queue::new(START_MS),

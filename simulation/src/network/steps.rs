@@ -13,6 +13,7 @@ use leben_protocol::frame::{ContractId, Order};
 use super::{Network, at};
 use crate::agreement;
 use crate::coordinator::{Coordinator, Effect};
+use crate::deal::Deal;
 use crate::log::Wish;
 use crate::schedule::Fault;
 
@@ -67,7 +68,7 @@ impl Network {
     }
 
     pub(super) fn operator(&self) -> Operator {
-        Operator { away_ms_max: self.deal.away_ms_max, suite: Suite::default() }
+        operator(&self.deal)
     }
 
     /// The coordinator's own steps, and the team's.
@@ -139,4 +140,9 @@ impl Network {
             }
         }
     }
+}
+
+/// What the coordinator's settings say, for a deal.
+pub fn operator(deal: &Deal) -> Operator {
+    Operator { away_ms_max: deal.away_ms_max, suite: Suite::default() }
 }

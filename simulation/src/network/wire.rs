@@ -38,6 +38,7 @@ impl Network {
                     self.queue.at(at_ms, Event::Up { seat, life, up });
                 }
                 Out::Send(_) => {}
+                Out::FetchView(address) => panic!("nobody has addresses here, and yet: {address}"),
             }
         }
     }
@@ -53,6 +54,8 @@ impl Network {
             other => other,
         });
         let out = self.members[at(seat)].handle(now_ms, &self.contract, down, &mut self.truth);
+        let forked = self.members[at(seat)].disk.fork.as_ref();
+        assert!(forked.is_none(), "seed {}: an honest log, and yet: {forked:?}", self.seed);
         self.send_up(seat, out);
     }
 
@@ -104,6 +107,19 @@ impl Network {
             Report::NotCosigned { size, mirror_size, reject } => {
                 self.say(format_args!("{name} (seat {seat}) does not cosign: {reject}"));
                 self.log.tell(|finality| finality.handle_not_cosigned(name, mirror_size, size))
+            }
+            Report::AskView { of } => {
+                let linked = self.members.iter().any(|member| member.name == of && self.links[at(member.seat)].up);
+                if linked && self.relay.handle_ask(now_ms, name, &of).is_ok() {
+                    self.send_order(&of, Order::ViewAsked { by: name.to_owned() });
+                }
+                return;
+            }
+            Report::View { to, view } => {
+                if self.relay.handle_view(name, &to, view.len()).is_ok() {
+                    self.send_order(&to, Order::View { of: name.to_owned(), view });
+                }
+                return;
             }
             Report::Certified { size } => self.log.tell(|finality| finality.handle_certified(name, size)),
         };

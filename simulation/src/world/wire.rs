@@ -54,6 +54,7 @@ impl World {
     pub(super) fn send_up(&mut self, seat: u16, out: Vec<Out>) {
         for out in out {
             match out {
+                Out::FetchView(address) => panic!("nobody has addresses here, and yet: {address}"),
                 Out::Compute => {
                     let (wait_ms, start) = (self.dice.between(1, self.weather.compute_ms_max), self.starts[at(seat)]);
                     self.queue.after(wait_ms, Event::Computed { seat, start });

@@ -3,13 +3,15 @@
 //! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent)
 //! (what is allowed) and the [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract
 //! meets them: `contracts.rs` (offer, sign, publish keys, take part), `jobs.rs` (orders of running jobs), `append.rs` (the
-//! hospital's own actions on their way to the ledger), `standing.rs` (decisions of people), `status.rs` (what people see).
+//! hospital's own actions on their way to the ledger), `standing.rs` (decisions of people), `gossip.rs` (what others see), `status.rs` (what people see).
 //!
 //! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
 //! shell carries actions out in order and ends the process when one of the `Store..` fails.
 
 mod append;
+mod clocks;
 mod contracts;
+mod gossip;
 mod jobs;
 mod standing;
 mod status;
@@ -18,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::party::PartyId;
+use leben_contracts::ledger::evidence::ForkEvidence;
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::witness::WitnessRecord;
@@ -29,24 +32,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 pub use append::AppendKey;
+pub use clocks::{CLOCK_REFUSE_MS, CLOCK_WARN_MS, CLOCK_WARNING, compare_clocks};
 pub use standing::{Command, Standing, Wish};
 pub use status::{ContractView, Counters, DatasetView, Status};
 
 use crate::audit::AuditEntry;
 use crate::declared::Declared;
+use crate::gossip::{Gossip, Source};
 use crate::mirror::{Mirror, NotCosigned, Published};
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
 
 /// The protocol versions this agent speaks, newest last.
 pub const VERSIONS: &[u16] = &[1];
-/// From this difference of the two clocks on people are warned, milliseconds.
-pub const CLOCK_WARN_MS: u64 = 5 * 60 * 1000;
-/// The audit event of that warning.
-pub const CLOCK_WARNING: &str = "clock-warning";
-/// From this difference on the hospital takes part in nothing, milliseconds.
-pub const CLOCK_REFUSE_MS: u64 = 60 * 60 * 1000;
-
 /// What the shell has to do, in this order.
 #[derive(Debug)]
 pub enum Action {
@@ -70,6 +68,17 @@ pub enum Action {
     },
     /// Durably: why this node signs nothing more, with the checkpoints that show it.
     StoreEvidence(String),
+    /// Durably: proof that the log signed two histories. While it lies there the agent signs nothing.
+    StoreFork(Box<ForkEvidence>),
+    /// Read the copy's root at this size, with its proof, then [`Agent::handle_compared`].
+    CompareView {
+        /// Whose view it is for.
+        source: Source,
+        /// At most the entries of the copy.
+        size: u64,
+    },
+    /// Ask this address for its view, then [`Agent::handle_view`] or [`Agent::handle_no_view`].
+    FetchView(String),
     /// Durably: the secret that a job's keys come from.
     StoreJobSeed {
         /// The job's contract.
@@ -174,6 +183,8 @@ pub struct Agent {
     reviews: BTreeMap<ContractId, Result<(), Refusal>>,
     clock: Result<i64, Refusal>,
     linked: bool,
+    gossip: Gossip,
+    fork: Option<ForkEvidence>,
     counters: Counters,
     rng: ChaCha20Rng,
     actions: VecDeque<Action>,
@@ -182,6 +193,10 @@ pub struct Agent {
 impl Agent {
     /// An agent at its start or restart.
     pub fn new(setup: Setup) -> Agent {
+        let mut rng = ChaCha20Rng::from_seed(setup.seed);
+        let mut gossip_seed = [0; 32];
+        rng.fill_bytes(&mut gossip_seed);
+        let gossip = Gossip::new(setup.mirror.log().clone(), gossip_seed);
         let jobs = setup.jobs.into_iter().map(|(id, stored)| (id, jobs::Job::restored(stored))).collect();
         Agent {
             party: setup.party,
@@ -194,8 +209,10 @@ impl Agent {
             reviews: BTreeMap::new(),
             clock: Ok(0),
             linked: false,
+            gossip,
+            fork: None,
             counters: Counters::default(),
-            rng: ChaCha20Rng::from_seed(setup.seed),
+            rng,
             actions: VecDeque::new(),
         }
     }
@@ -271,12 +288,15 @@ impl Agent {
                 self.certified(now_ms, published);
             }
             Order::Job { contract, order } => self.handle_job_order(now_ms, contract, order),
+            Order::ViewAsked { by } => self.handle_view_asked(now_ms, by),
+            Order::View { of, view } => self.handle_view(now_ms, Source::Hospital(of), &view),
         }
     }
 
     /// A second, or more, passed.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         self.advance(now_ms);
+        self.gossip(now_ms);
     }
 
     /// The rows of a data set were counted, so that it can be offered.
@@ -305,6 +325,7 @@ impl Agent {
                 while let Some(early) = self.mirror.poll_early() {
                     self.certified(now_ms, early);
                 }
+                self.compare_views();
             }
             Err(not) => self.not_cosigned(now_ms, not),
         }
@@ -318,6 +339,7 @@ impl Agent {
         let (size, mirror_size) = (not.size, not.mirror_size);
         let report = Report::NotCosigned { size, mirror_size, reject: not.refusal.to_reject() };
         self.actions.push_back(Action::Report(report));
+        self.look_into(now_ms);
     }
 
     fn certified(&mut self, now_ms: u64, published: Result<Published, Refusal>) {
@@ -334,6 +356,7 @@ impl Agent {
             Err(refusal) => {
                 self.actions.extend(self.mirror.take_evidence().map(Action::StoreEvidence));
                 self.audit(now_ms, "not-certified", None, Some(&refusal));
+                self.look_into(now_ms);
             }
         }
     }
@@ -356,19 +379,4 @@ impl Agent {
         self.rng.fill_bytes(&mut *seed);
         seed
     }
-}
-
-/// By how many milliseconds the coordinator's clock is ahead of this hospital's, or the refusal to go on like that.
-pub fn compare_clocks(mine_ms: u64, theirs_ms: u64) -> Result<i64, Refusal> {
-    let apart_ms = mine_ms.abs_diff(theirs_ms);
-    if apart_ms <= CLOCK_REFUSE_MS {
-        let apart = i64::try_from(apart_ms).unwrap_or(i64::MAX);
-        return Ok(if theirs_ms >= mine_ms { apart } else { -apart });
-    }
-    let (minutes, way) = (apart_ms / 60_000, if mine_ms > theirs_ms { "ahead of" } else { "behind" });
-    let words = format!(
-        "this machine's clock is {minutes} minutes {way} the coordinator's; the hospital takes part in nothing until the \
-         two agree. Set the clock (for example by NTP); if it is right, tell the coordinator's operator"
-    );
-    Err(Refusal::new(Reason::Clock, words))
 }

@@ -8,6 +8,7 @@ use leben_contracts::agreement::table::Phase;
 use serde::{Deserialize, Serialize};
 
 use super::{Agent, CLOCK_WARN_MS};
+use crate::gossip::Views;
 
 /// What has been counted since the start of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,15 @@ pub struct Status {
     pub certified: u64,
     /// Why nothing more is signed.
     pub halted: Option<String>,
+    /// The log has signed two histories, and the proof is on this hospital's disk.
+    #[serde(default)]
+    pub forked: bool,
+    /// What is not heard from others, in words.
+    #[serde(default)]
+    pub worries: Vec<String>,
+    /// Views of the log that others gave.
+    #[serde(default)]
+    pub views: Views,
     /// Data sets.
     pub datasets: Vec<DatasetView>,
     /// Contracts that concern this hospital, newest first.
@@ -112,6 +122,9 @@ impl Agent {
             validated: self.mirror.size(),
             certified: self.mirror.certified_size(),
             halted: self.mirror.halted().map(|refusal| refusal.words.clone()),
+            forked: self.fork.is_some(),
+            worries: self.gossip.worries(now_ms, &self.peers()),
+            views: self.gossip.views().clone(),
             datasets: datasets.collect(),
             contracts: contracts.into_iter().map(|contract| self.view(contract)).collect(),
             counters: self.counters.clone(),

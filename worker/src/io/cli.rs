@@ -36,7 +36,7 @@ pub fn status_text(status: &Status) -> String {
     };
     let _ = writeln!(text, "{} on {}: {running}", status.party, status.origin);
     let _ = writeln!(text, "ledger     {} entries checked here, {} final", status.validated, status.certified);
-    for worry in status.clock.iter().chain(&status.halted) {
+    for worry in status.clock.iter().chain(&status.halted).chain(&status.worries) {
         let _ = writeln!(text, "WARNING    {worry}");
     }
     for dataset in &status.datasets {
@@ -47,6 +47,8 @@ pub fn status_text(status: &Status) -> String {
     for contract in &status.contracts {
         let _ = writeln!(text, "contract   {}", contract_line(contract));
     }
+    let views = &status.views;
+    let _ = writeln!(text, "other eyes {} asked, {} agree with this copy", views.asked, views.agreed);
     let refused: u64 = status.counters.refusals.values().sum();
     let _ = writeln!(text, "since start: {} vectors sent, {refused} refusals", status.counters.rounds);
     let pending = status.contracts.iter().filter(|contract| contract.pending).count();
@@ -168,7 +170,7 @@ pub fn audit_text(folder: &Path) -> Result<String, String> {
 }
 
 /// `YYYY-MM-DD hh:mm:ss` in UTC. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
-fn utc(at_ms: u64) -> String {
+pub(super) fn utc(at_ms: u64) -> String {
     let at_s = at_ms / 1000;
     let (day, second) = (at_s / 86_400, at_s % 86_400);
     let shifted = day + 719_468;

@@ -9,6 +9,7 @@ use leben_contracts::agreement::body::{ColumnRole, ColumnSpec, ColumnType};
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::purpose::Permission;
 use leben_models::Role;
+use leben_protocol::http::Url;
 use serde::Deserialize;
 
 use super::sources::{self, DatasetConfig, cohort};
@@ -66,8 +67,40 @@ pub struct Config {
     pub disk_free_min_mib: u64,
     /// Threads for computing; 0: one for each core.
     pub threads: usize,
+    /// Other eyes on the same log.
+    pub gossip: GossipSection,
     /// The data sets.
     pub datasets: Vec<DeclaredSource>,
+}
+
+/// `[gossip]`: whom this hospital asks for their view of the log besides the relay, and who may ask it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GossipSection {
+    /// `http://host:port` of other hospitals' `listen_view`, or the address of any file that is a `checkpoint` of this log.
+    pub peers: Vec<String>,
+    /// Where this hospital's own view is shown; `None`: nowhere.
+    pub listen_view: Option<SocketAddr>,
+    /// Seconds between two rounds of questions.
+    pub every_s: u64,
+}
+
+impl Default for GossipSection {
+    fn default() -> Self {
+        GossipSection { peers: Vec::new(), listen_view: None, every_s: crate::gossip::EVERY_MS / 1000 }
+    }
+}
+
+impl GossipSection {
+    fn check(&self) -> Result<(), String> {
+        if !(1..=3600).contains(&self.every_s) {
+            return Err("every_s must be 1 to 3600".into());
+        }
+        if self.peers.len() > 64 {
+            return Err("peers must be 64 addresses at most".into());
+        }
+        self.peers.iter().try_for_each(|peer| Url::parse(peer).map(drop)).map_err(|error| format!("peers: {error}"))
+    }
 }
 
 /// A data set with what is offered.
@@ -92,6 +125,8 @@ struct File {
     metrics: MetricsSection,
     #[serde(default)]
     limits: LimitsSection,
+    #[serde(default)]
+    gossip: GossipSection,
     #[serde(default)]
     dataset: Vec<toml::Table>,
 }
@@ -150,6 +185,8 @@ impl Config {
         if file.limits.threads > 1024 {
             return Err(ConfigError::Value { path, key: "limits.threads".into(), why: "must be 0 to 1024".into() });
         }
+        let wrong = |why| ConfigError::Value { path: path.clone(), key: "gossip:".into(), why };
+        file.gossip.check().map_err(wrong)?;
         let datasets =
             file.dataset.into_iter().map(|table| read_dataset(&path, table)).collect::<Result<Vec<_>, _>>()?;
         for (at, dataset) in datasets.iter().enumerate() {
@@ -165,6 +202,7 @@ impl Config {
             metrics: file.metrics.address,
             disk_free_min_mib: file.limits.disk_free_min_mib,
             threads: file.limits.threads,
+            gossip: file.gossip,
             datasets,
         };
         config.declared()?;

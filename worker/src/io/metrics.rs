@@ -22,6 +22,9 @@ pub struct Metrics {
     cosignatures: IntGauge,
     mirror: IntGaugeVec,
     linked: IntGauge,
+    forks: IntGauge,
+    views: IntGaugeVec,
+    unheard: IntGauge,
     halted: IntGauge,
     clock: AtomicBool,
     scrapes: IntCounterVec,
@@ -54,6 +57,9 @@ impl Metrics {
             reconnects: gauge("leben_worker_reconnects_total", "Links made after the first")?,
             cosignatures: gauge("leben_worker_cosignatures_total", "Checkpoints cosigned since the start")?,
             mirror: gauges("leben_worker_ledger_entries", "Entries in this hospital's copy of the ledger", "state")?,
+            forks: gauge("leben_worker_forks_total", "1 once the log is proven to have signed two histories")?,
+            views: gauges("leben_worker_views_total", "Other eyes' views of the ledger since the start", "ended")?,
+            unheard: gauge("leben_worker_views_worries", "Hospitals not heard for hours, and views not reconciled")?,
             linked: gauge("leben_worker_linked", "1 while linked to the coordinator")?,
             halted: gauge("leben_worker_halted", "1 while this hospital signs nothing: see its status")?,
             clock: AtomicBool::new(false),
@@ -75,6 +81,18 @@ impl Metrics {
         self.cosignatures.set(int(status.counters.cosignatures));
         self.mirror.with_label_values(&["validated"]).set(int(status.validated));
         self.mirror.with_label_values(&["certified"]).set(int(status.certified));
+        self.forks.set(i64::from(status.forked));
+        let views = &status.views;
+        let ended = [
+            ("asked", views.asked),
+            ("agreed", views.agreed),
+            ("refused", views.refused),
+            ("unanswered", views.unanswered),
+        ];
+        for (name, count) in ended {
+            self.views.with_label_values(&[name]).set(int(count));
+        }
+        self.unheard.set(int(status.worries.len() as u64));
         self.linked.set(i64::from(status.linked));
         self.halted.set(i64::from(status.halted.is_some()));
         self.clock.store(status.clock.is_some(), Ordering::Relaxed);

@@ -3,13 +3,15 @@
 //! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] (what is on disk),
 //! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up),
 //! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
-//! loop that carries out the agent's actions), [`metrics`], [`check`], [`cli`]. By itself stands [`witness`]: a plain witness for outsiders.
+//! loop that carries out the agent's actions), [`view`] and [`evidence`] (what others are shown, and what was
+//! found), [`metrics`], [`check`], [`cli`]. By itself stands [`witness`]: a plain witness for outsiders.
 
 pub mod approvals;
 pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod evidence;
 pub mod handle;
 pub mod join;
 pub mod keys;
@@ -21,6 +23,7 @@ pub mod sources;
 pub mod store;
 mod tasks;
 pub mod upload;
+pub mod view;
 pub mod witness;
 pub mod work;
 

@@ -21,9 +21,10 @@ use super::link::{self, LinkEvent, Shared, Target};
 use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
 use super::work::Tables;
-use super::{approvals, metrics};
+use super::{approvals, evidence, metrics, view};
 use crate::agent::{Action, Agent, Command, Setup, Status};
 use crate::audit::AuditEntry;
+use crate::gossip::Source;
 use crate::mirror::{Mirror, MirrorKeys};
 
 /// How often the status is looked at; every fifth time the inbox and the agent's deadlines.
@@ -38,6 +39,8 @@ pub(super) struct Shell {
     pub(super) shared: Arc<Shared>,
     target: Option<Target>,
     metrics_at: Option<std::net::SocketAddr>,
+    view_at: Option<std::net::SocketAddr>,
+    view: watch::Sender<Option<String>>,
     metrics: Arc<metrics::Metrics>,
     tasks: Tasks,
     was_linked: bool,
@@ -55,22 +58,11 @@ impl Shell {
         let party = PartyId::new(&network.party).map_err(|error| RunError::Network(error.to_string()))?;
         let keys = Keys::load(&config.folder.join("keys"))?;
         let store = Store::open(&config.folder, &log)?;
-        let mirror_keys = MirrorKeys { witness: keys.witness.clone(), validator: keys.validator.clone() };
         let record = store.record(&log)?;
-        let mut mirror = Mirror::new(&log, party.as_str(), mirror_keys, record.clone())
-            .map_err(|error| RunError::Ledger(error.to_string()))?;
-        let (leaves, certificate) = store.ledger()?;
-        let damaged = |refusal: crate::refusal::Refusal| {
-            let path = config.folder.join("mirror");
-            format!(
-                "{} is damaged: {refusal}; move that folder away and start again: it is fetched anew and checked against `witness`",
-                path.display()
-            )
-        };
-        mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(damaged(refusal)))?;
+        let mirror = restored(config, &log, &party, &keys, &store)?;
         let holds = store.holds(record.as_ref());
         let seed = fresh_seed().map_err(|error| RunError::System(error.to_string()))?;
-        let agent = Agent::new(Setup {
+        let mut agent = Agent::new(Setup {
             party,
             party_key: keys.party.clone(),
             declared: config.declared()?,
@@ -79,6 +71,11 @@ impl Shell {
             jobs: store.jobs()?,
             seed: *seed,
         });
+        agent.configure_gossip(config.gossip.peers.clone(), config.gossip.every_s.saturating_mul(1000));
+        if let Some((name, fork)) = evidence::uncleared(&config.folder)?.into_iter().next() {
+            tracing::error!(name, "the log has forked: this agent signs nothing until `leben-worker evidence clear`");
+            agent.restore_fork(fork);
+        }
         let mut dialer = Dialer::new(&keys.tls.to_bytes())?;
         if let Some(tap) = options.tap {
             dialer = dialer.with_tap(tap);
@@ -107,6 +104,8 @@ impl Shell {
             shared: shared.clone(),
             target,
             metrics_at: config.metrics,
+            view_at: config.gossip.listen_view,
+            view: watch::channel(None).0,
             metrics: Arc::new(metrics),
             tasks: Tasks::new(shared, Tables::new(&config.folder, &config.datasets), pool, events_in),
             was_linked: false,
@@ -131,6 +130,10 @@ impl Shell {
             Some(address) => Some(metrics::serve(address, self.metrics.clone()).await.map_err(RunError::System)?),
             None => None,
         };
+        let shown = match self.view_at {
+            Some(address) => Some(view::serve(address, self.view.subscribe()).await.map_err(RunError::System)?),
+            None => None,
+        };
         self.tasks.count_rows(self.agent.declared().iter().map(|dataset| dataset.name.clone()).collect());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -150,7 +153,7 @@ impl Shell {
         self.tasks.abort();
         let live = self.shared.connection.borrow().clone();
         keeper.iter().for_each(JoinHandle::abort);
-        served.iter().for_each(JoinHandle::abort);
+        served.iter().chain(&shown).for_each(JoinHandle::abort);
         if let Some(link) = live {
             let told = link.close_and_wait("the worker stops");
             let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
@@ -199,6 +202,11 @@ impl Shell {
                 }
             }
             Event::Counted(dataset, rows) => self.agent.handle_counted(now_ms, &dataset, rows),
+            Event::View(address, Ok(view)) => self.agent.handle_view(now_ms, Source::Address(address), &view),
+            Event::View(_, Err(why)) => {
+                tracing::debug!(why, "no view");
+                self.agent.handle_no_view();
+            }
         }
     }
 
@@ -208,6 +216,9 @@ impl Shell {
         if self.ticks % TICKS_PER_ROUND == 1 {
             self.read_inbox(now_ms)?;
             self.agent.handle_timeout(now_ms);
+            if self.view_at.is_some() {
+                self.view.send_replace(self.agent.shown_view(now_ms));
+            }
         }
         let status = self.agent.status(now_ms);
         let timeless = |status: &Status| Status { at_ms: 0, ..status.clone() };
@@ -246,6 +257,13 @@ impl Shell {
                 Action::StoreCertificate { note, turn, policy } => {
                     self.store.store_certificate(&note, turn.as_ref(), policy.as_ref())?;
                 }
+                Action::StoreFork(fork) => evidence::keep(self.store.folder(), self.clock.now_ms(), &fork)?,
+                Action::CompareView { source, size } => {
+                    if let Some(compared) = self.store.compare(size)? {
+                        self.agent.handle_compared(self.clock.now_ms(), &source, compared);
+                    }
+                }
+                Action::FetchView(address) => self.tasks.fetch_view(address),
                 Action::StoreEvidence(text) => self.store.store_evidence(self.clock.now_ms(), &text)?,
                 Action::StoreJobSeed { contract, seed } => self.store.store_seed(&contract, &seed)?,
                 Action::StoreJournal { contract, journal } => self.store.store_journal(&contract, &journal)?,
@@ -273,6 +291,29 @@ impl Shell {
         }
         Ok(())
     }
+}
+
+/// The hospital's copy of the ledger as its disk holds it.
+fn restored(
+    config: &Config,
+    log: &VerifierKey,
+    party: &PartyId,
+    keys: &Keys,
+    store: &Store,
+) -> Result<Mirror, RunError> {
+    let mirror_keys = MirrorKeys { witness: keys.witness.clone(), validator: keys.validator.clone() };
+    let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record(log)?)
+        .map_err(|error| RunError::Ledger(error.to_string()))?;
+    let (leaves, certificate) = store.ledger()?;
+    let damaged = |refusal: crate::refusal::Refusal| {
+        let path = config.folder.join("mirror");
+        format!(
+            "{} is damaged: {refusal}; move that folder away and start again: it is fetched anew and checked against `witness`",
+            path.display()
+        )
+    };
+    mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(damaged(refusal)))?;
+    Ok(mirror)
 }
 
 /// The audit log's events, for whoever watches the process.

@@ -8,7 +8,7 @@
 //! witness                the checkpoint cosigned last
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
-//! evidence/              forks seen
+//! evidence/              why it stopped signing; fork-*.json prove that the log signed two histories (see `evidence`)
 //! audit.ndjson           everything decided, refused, computed; each line names the one before
 //! status.json            what `leben-worker status` shows
 //! ```
@@ -42,6 +42,7 @@ use zeroize::Zeroizing;
 use super::link::Holds;
 use crate::agent::{Standing, Status, StoredJob};
 use crate::audit::{self, AuditEntry};
+use crate::gossip::Compared;
 
 const NOTE_BYTES_MAX: usize = 64 * 1024;
 const FILE_BYTES_MAX: usize = 64 << 20;
@@ -133,6 +134,21 @@ impl Store {
         record.map(Some).map_err(|error| DiskError::Damaged { path, why: error.to_string() })
     }
 
+    /// What the copy says about a checkpoint of `size` entries; `None` if it has not as many.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn compare(&self, size: u64) -> Result<Option<Compared>, DiskError> {
+        let Some(head) = self.ledger.store().head().filter(|head| head.size >= size) else { return Ok(None) };
+        let reader = self.ledger.reader();
+        let root = reader.root_at(size, head.size).map_err(StoreError::from)?;
+        let proof = match size == head.size {
+            true => Vec::new(),
+            false => reader.consistency(size, head.size).map_err(StoreError::from)?,
+        };
+        Ok(Some(Compared { root, proof, mine: head.note.clone() }))
+    }
+
     /// What the coordinator is told on a new link, given what the witness signed last.
     pub fn holds(&self, record: Option<&WitnessRecord>) -> Holds {
         let copied = self.ledger.store().head().map(|head| (head.size, &head.note));
@@ -178,7 +194,7 @@ impl Store {
         Ok(())
     }
 
-    /// Durable: proof of a fork, under a name of its own.
+    /// Durable: why the agent stopped signing, for people, under a name of its own.
     ///
     /// # Errors
     /// [`DiskError`]: stop.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leben_contracts::agreement::party::Code;
+use leben_contracts::ledger::evidence::EVIDENCE_BYTES_MAX;
 use leben_protocol::frame::{ContractId, Report, UploadTrailer};
+use leben_protocol::http::{self, Url};
 use leben_protocol::quic::{Blob, LinkError};
 use leben_protocol::reject::Reject;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +30,7 @@ pub(super) enum Event {
     Unworkable(ContractId, u64, Refusal),
     Uploaded(ContractId, u64, Ended),
     Counted(Code, u64),
+    View(String, Result<Vec<u8>, String>),
 }
 
 /// The local half of one slot, or its upload.
@@ -64,6 +67,24 @@ impl Tasks {
     pub(super) fn abort(&self) {
         self.running.values().for_each(|running| running.task.abort());
         self.fetching.values().for_each(AbortHandle::abort);
+    }
+
+    /// Asks an address for its view of the log: `/view` of a hospital, or the file that the address names.
+    pub(super) fn fetch_view(&self, address: String) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let asked = async {
+                let url = Url::parse(&address)?;
+                let url = if url.is_bare() { url.join("view") } else { url };
+                http::get(&url, EVIDENCE_BYTES_MAX).await
+            };
+            let view = match asked.await {
+                Ok(answer) if answer.status == 200 => Ok(answer.body),
+                Ok(answer) => Err(format!("{address} answers with status {}", answer.status)),
+                Err(error) => Err(error.to_string()),
+            };
+            let _ = events.send(Event::View(address, view)).await;
+        });
     }
 
     /// Hands the signed trailer to the upload that waits for it.

@@ -38,10 +38,28 @@ impl Mirror {
         Err(self.halt(words, note))
     }
 
+    /// A fork is proven, here or elsewhere.
+    pub fn halt_for_fork(&mut self) {
+        let words = "the log has signed two histories; the proof is in `evidence/`. This node signs nothing more until a person has \
+                     looked: leben-worker evidence show";
+        self.halted.get_or_insert_with(|| Refusal::new(Reason::Ledger, words));
+    }
+
+    /// The checkpoint that made this node halt: once.
+    pub fn take_suspect(&mut self) -> Option<Note> {
+        self.suspect.take()
+    }
+
+    /// The largest checkpoint signed here, cosigned again at `now_ms`.
+    pub fn view(&self, now_ms: u64) -> Option<Note> {
+        self.validator.witness().view(now_ms)
+    }
+
     fn halt(&mut self, words: String, note: &Note) -> Refusal {
         let refusal = Refusal::new(Reason::Ledger, words);
         if self.halted.is_none() {
             let mine = self.validator.witness().record().map_or_else(String::new, |record| record.note().to_string());
+            self.suspect = Some(note.clone());
             self.evidence = Some(format!("{refusal}\n\n{note}\n{mine}"));
             self.halted = Some(refusal.clone());
         }
@@ -59,6 +77,9 @@ impl Mirror {
             WitnessError::Fork { mine, theirs, .. } => Some(format!("{mine}\n{theirs}")),
             _ => None,
         };
+        if let WitnessError::Fork { theirs, .. } = &error {
+            self.suspect = Note::parse(theirs.as_bytes()).ok();
+        }
         if matches!(error, WitnessError::Fork { .. } | WitnessError::Illegal { .. }) {
             self.halted = Some(refusal.clone());
         }
