@@ -189,7 +189,9 @@ fn job_seeds(root: &Path) -> Vec<(PathBuf, String)> {
     let folders = HOSPITALS.iter().map(|name| root.join(name).join("jobs")).filter(|folder| folder.is_dir());
     let found = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
     let jobs = found.map(|job| job.path().join("seed"));
-    jobs.filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?.trim().to_owned()))).collect()
+    let read = jobs.filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?.trim().to_owned())));
+    // One that is being written at this moment is whole the next time.
+    read.filter(|(_, seed)| seed.len() == 64).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
