@@ -20,6 +20,7 @@ use leben_models::{AlgorithmSpec, registry};
 use leben_privacy::secure_sum::{JobKeys, Journal, Participant};
 use leben_privacy::{Suite, seal};
 use leben_protocol::frame::ContractId;
+use leben_worker::budget::Budgets;
 use leben_worker::consent::{self, Admitted, Approval, Desk};
 use leben_worker::declared::Dataset;
 use leben_worker::participate::Participation;
@@ -245,7 +246,7 @@ impl Agreement {
     /// What a hospital may do, by its own reading of the ledger.
     pub fn admitted(&self, name: &str) -> Admitted<consent::Plan> {
         let (me, declared) = (id(name), self.deal.declared());
-        let desk = Desk { me: &me, declared: &declared, now_ms: self.now_ms };
+        let desk = Desk { me: &me, declared: &declared, budgets: &Budgets::default(), now_ms: self.now_ms };
         let approval = Approval { terms_hash: self.terms.hash().unwrap(), policy_hash: declared.policy.hash() };
         consent::admit(&self.state, &self.contract, &desk, Some(&approval), &job_keys(name).public()).unwrap()
     }

@@ -9,6 +9,7 @@ use leben_models::Table;
 use leben_privacy::secure_sum::Journal;
 use leben_protocol::frame::{ContractId, JobReport, Report, UploadReply};
 use leben_worker::agent::{Action, Agent, Setup, Standing, StoredJob};
+use leben_worker::budget::Budgets;
 use leben_worker::gossip::{EVERY_MS, Source};
 use leben_worker::mirror::{Mirror, MirrorKeys};
 use leben_worker::participate::Work;
@@ -78,6 +79,7 @@ impl Member {
             mirror,
             standings: self.disk.standings.clone(),
             jobs: self.disk.seeds.iter().map(stored).collect(),
+            budgets: Budgets::default(),
             seed,
         });
         self.process = Some(Process { agent, work: None, upload: None });
@@ -194,6 +196,8 @@ impl Member {
                 Action::StoreJobSeed { contract, seed } => drop(disk.seeds.insert(contract, *seed)),
                 Action::StoreJournal { contract, journal } => drop(disk.journals.insert(contract, journal)),
                 Action::StoreStanding { contract, standing } => drop(disk.standings.insert(contract, standing)),
+                // Its terms name no mechanism.
+                Action::StoreBudget(_) => {}
                 Action::ForgetJob { contract } => drop(disk.seeds.remove(&contract)),
                 Action::Report(report) => {
                     if let Report::Job { report: JobReport::Revealed(reveal), .. } = &report {

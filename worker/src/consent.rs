@@ -20,6 +20,8 @@ use leben_models::{Algorithm, AlgorithmSpec, registry};
 use leben_privacy::secure_sum::{Directory, FixedClose, Member, MemberKeys, Opening};
 use leben_protocol::frame::ContractId;
 
+use crate::budget::Budgets;
+use crate::budget::ask::is_private;
 use crate::declared::Declared;
 use crate::refusal::{Reason, Refusal};
 
@@ -70,6 +72,8 @@ pub struct Draft {
     pub recipient: String,
     /// What for: DUO codes as signed.
     pub purpose: Vec<String>,
+    /// Whether the terms name a privacy mechanism: every round is then counted against the budget.
+    pub private: bool,
 }
 
 /// A draft with its frozen key directory: all that a job needs.
@@ -105,6 +109,8 @@ pub struct Desk<'a> {
     pub me: &'a PartyId,
     /// What it declares.
     pub declared: &'a Declared,
+    /// What its data sets may still release.
+    pub budgets: &'a Budgets,
     /// Unix milliseconds.
     pub now_ms: u64,
 }
@@ -156,12 +162,12 @@ pub fn review(contract: &Contract, desk: &Desk<'_>) -> Result<Draft, Refusal> {
     if mine.is_empty() {
         return Err(Refusal::new(Reason::NotOwner, "no data set of this hospital is in the terms"));
     }
-    check_protection(terms)?;
+    let private = check_protection(terms)?;
     for input in &mine {
         check_input(terms, input, desk)?;
     }
-    let stages = terms.stages.iter().filter_map(|stage| plan_stage(terms, stage, desk).transpose());
-    let stages = stages.collect::<Result<Vec<_>, _>>()?;
+    let stages = plan_stages(terms, desk.me)?;
+    desk.budgets.review(desk.me, contract, &stages)?;
     if desk.now_ms > terms.windows.run_by_ms {
         return Err(Refusal::new(Reason::TooLate, "the time in which everything had to run is over"));
     }
@@ -172,6 +178,7 @@ pub fn review(contract: &Contract, desk: &Desk<'_>) -> Result<Draft, Refusal> {
         run_by_ms: terms.windows.run_by_ms,
         recipient: terms.delivery.recipient.to_string(),
         purpose: terms.purpose.duo.clone(),
+        private,
     })
 }
 
@@ -199,7 +206,11 @@ pub fn ready(state: &State, id: &ContractId, desk: &Desk<'_>, approval: Option<&
     if approval.terms_hash != contract.terms_hash || approval.policy_hash != accept.policy_hash {
         return Err(Refusal::new(Reason::OtherTerms, "other terms, or another local policy, were approved here"));
     }
-    review(contract, desk)
+    let draft = review(contract, desk)?;
+    if draft.private && !desk.budgets.is_held(desk.me, contract) {
+        return Err(Refusal::new(Reason::Budget, "no privacy budget is held here for these terms"));
+    }
+    Ok(draft)
 }
 
 /// May this hospital compute? `keys` are those it made for this job.
@@ -246,16 +257,13 @@ fn check_phase(contract: &Contract) -> Result<(), Refusal> {
     }
 }
 
-fn check_protection(terms: &Terms) -> Result<(), Refusal> {
+/// Whether the terms name a privacy mechanism.
+fn check_protection(terms: &Terms) -> Result<bool, Refusal> {
     if !terms.privacy.secure_sum {
         let words = "the terms do without the secure sum; this hospital never sends a vector that others can read";
         return Err(Refusal::new(Reason::SecureSumOff, words));
     }
-    if terms.privacy.mechanism.as_str() != "none" {
-        let words = format!("this version has no privacy mechanism '{}'; update it", terms.privacy.mechanism);
-        return Err(Refusal::new(Reason::Mechanism, words));
-    }
-    Ok(())
+    is_private(terms)
 }
 
 fn check_input(terms: &Terms, input: &Input, desk: &Desk<'_>) -> Result<(), Refusal> {
@@ -282,9 +290,14 @@ fn check_input(terms: &Terms, input: &Input, desk: &Desk<'_>) -> Result<(), Refu
         .map_err(|words| Refusal::new(Reason::CohortQuery, format!("cohort of '{}': {words}", input.dataset)))
 }
 
+/// The plans of the stages that read a hospital's data.
+pub(crate) fn plan_stages(terms: &Terms, me: &PartyId) -> Result<Vec<StagePlan>, Refusal> {
+    terms.stages.iter().filter_map(|stage| plan_stage(terms, stage, me).transpose()).collect()
+}
+
 /// The plan of a stage that reads this hospital's data; `None` for one that does not.
-fn plan_stage(terms: &Terms, stage: &Stage, desk: &Desk<'_>) -> Result<Option<StagePlan>, Refusal> {
-    let mut inputs = stage.inputs.iter().filter_map(|id| terms.input(id)).filter(|input| input.owner == *desk.me);
+fn plan_stage(terms: &Terms, stage: &Stage, me: &PartyId) -> Result<Option<StagePlan>, Refusal> {
+    let mut inputs = stage.inputs.iter().filter_map(|id| terms.input(id)).filter(|input| input.owner == *me);
     let Some(input) = inputs.next() else { return Ok(None) };
     if inputs.next().is_some() {
         let words = format!("stage '{}' reads two data sets of this hospital; one contribution needs one", stage.name);

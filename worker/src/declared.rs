@@ -9,6 +9,8 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::purpose::{Permission, check_permission};
 
+use crate::budget::Limits;
+
 /// Reads a cohort query against declared columns: `Err` says in words what does not fit.
 pub type CohortCheck = Arc<dyn Fn(&str, &[ColumnSpec]) -> Result<(), String> + Send + Sync>;
 
@@ -27,6 +29,8 @@ pub struct Dataset {
     pub price_hint: Option<u64>,
     /// How many rows, rounded so that no patient can be told from it; `None` until the table has been counted.
     pub rows_rounded: Option<u64>,
+    /// What may be released about its patients with a privacy mechanism; `None`: nothing.
+    pub budget: Option<Limits>,
 }
 
 /// Which contracts are approved without a person.
@@ -78,7 +82,7 @@ impl Dataset {
         }
         check_permission(&permission).map_err(|denied| format!("data set '{name}', permission: {denied}"))?;
         let schema_hash = schema_hash(&columns).map_err(|error| format!("data set '{name}': {error}"))?;
-        Ok(Dataset { name, columns, schema_hash, permission, price_hint: None, rows_rounded: None })
+        Ok(Dataset { name, columns, schema_hash, permission, price_hint: None, rows_rounded: None, budget: None })
     }
 
     /// Whether a contract may compute on the column: declared, numeric, and not one that names a patient.

@@ -7,14 +7,16 @@
 //!
 //! 1. [`declared`]: what the hospital offers, and its local policy
 //! 2. [`mirror`]: its own copy of the ledger, as witness and validator; what is validated and what is final; [`gossip`]: what others see of the same log
-//! 3. [`consent`]: may it sign, publish keys, compute? Default deny; the only maker of `Admitted`
-//! 4. [`participate`]: its part in one job
-//! 5. [`agent`]: all of it together, orders in and actions out
-//! 6. [`refusal`], [`audit`]: why it refuses, and what it writes down
-//! 7. [`io`]: the shell: QUIC, files, tables, metrics, the command line's inbox
+//! 3. [`budget`]: what each data set may still release about its patients
+//! 4. [`consent`]: may it sign, publish keys, compute? Default deny; the only maker of `Admitted`
+//! 5. [`participate`]: its part in one job
+//! 6. [`agent`]: all of it together, orders in and actions out
+//! 7. [`refusal`], [`audit`]: why it refuses, and what it writes down
+//! 8. [`io`]: the shell: QUIC, files, tables, metrics, the command line's inbox
 
 pub mod agent;
 pub mod audit;
+pub mod budget;
 pub mod consent;
 pub mod declared;
 pub mod gossip;

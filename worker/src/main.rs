@@ -50,6 +50,12 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Shows each data set's privacy budget: its limit, what is spent, held and left, and by which contracts.
+    Budget {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Signs a contract.
     Approve {
         /// The first digits of its id.
@@ -165,6 +171,8 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Status { json: false } => cli::status_text(&cli::status(dir)?),
         What::Contracts { json: true } => to_json(&cli::status(dir)?.contracts)?,
         What::Contracts { json: false } => cli::contracts_text(&cli::status(dir)?),
+        What::Budget { json: true } => to_json(&cli::status(dir)?.budgets)?,
+        What::Budget { json: false } => cli::budget_text(&cli::status(dir)?),
         What::Approve { contract } => decide(contract, Decision::Approve)?,
         What::Refuse { contract, code } => decide(contract, Decision::Refuse(code.clone()))?,
         What::Suspend { contract, code } => decide(contract, Decision::Suspend(code.clone()))?,

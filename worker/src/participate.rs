@@ -53,6 +53,8 @@ pub struct Work {
     pub plan: Admitted<Plan>,
     /// Stage of the plan.
     pub stage: u32,
+    /// Round of the stage, from 1.
+    pub round: u32,
     /// What every hospital was told.
     pub state: State,
     /// Shape of the contribution.
@@ -203,6 +205,7 @@ impl Participation {
             slot: opening.slot,
             plan: self.plan.clone(),
             stage: opening.round_id.stage,
+            round: opening.round_id.round,
             hospitals_max: opening.hospitals_max,
             state,
             layout,

@@ -66,6 +66,20 @@ reasons! {
     SecureSumOff = "secure_sum_off", NotAdmitted;
     /// A privacy mechanism that this worker does not have.
     Mechanism = "mechanism", NotAdmitted;
+    /// The data set is not open for privacy mechanisms.
+    NoBudget = "no_budget", NotAdmitted;
+    /// The data set's privacy budget does not cover it, or nothing is held for it.
+    Budget = "budget", NotAdmitted;
+    /// The disk knows less of the budget than the ledger.
+    BudgetBehind = "budget_behind", NotAdmitted;
+    /// More epsilon than this hospital gives one job.
+    JobEpsilon = "job_epsilon", NotAdmitted;
+    /// A larger delta than the data set's.
+    Delta = "delta", NotAdmitted;
+    /// A stage releases without noise what the terms promise to protect.
+    NoNoise = "no_noise", NotAdmitted;
+    /// The noise does not give what the terms promise.
+    Guarantee = "guarantee", NotAdmitted;
     /// A deadline has passed.
     TooLate = "too_late", TooLate;
     /// The key directory is not frozen yet.

@@ -9,6 +9,7 @@ use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::terms::{Param, Terms};
 use leben_privacy::secure_sum::{JobKeys, MemberKeys, Opening, RoundId, SlotKey};
 use leben_worker::agent::Agent;
+use leben_worker::budget::Budgets;
 use leben_worker::consent::{self, Admitted, Approval, Desk, Plan};
 use leben_worker::declared::{Dataset, Declared, LocalPolicy};
 use leben_worker::refusal::{Reason, Refusal};
@@ -16,7 +17,8 @@ use support::*;
 
 fn desk(declared: &Declared) -> Desk<'_> {
     static ME: std::sync::LazyLock<leben_contracts::agreement::party::PartyId> = std::sync::LazyLock::new(|| id("h1"));
-    Desk { me: &ME, declared, now_ms: T0 }
+    static NONE: std::sync::LazyLock<Budgets> = std::sync::LazyLock::new(Budgets::default);
+    Desk { me: &ME, declared, budgets: &NONE, now_ms: T0 }
 }
 
 /// The proposed contract with something changed, as a hostile coordinator might get it signed by the others.

@@ -13,6 +13,7 @@ use leben_privacy::secure_sum::Journal;
 use leben_protocol::frame::{Answer, Hello, Order, Report, Request};
 use leben_protocol::quic::{Connection, FrameReader, FrameWriter, Listener, public_key};
 use leben_worker::agent::Command;
+use leben_worker::budget::Limits;
 use leben_worker::io::cli::{self, Decision};
 use leben_worker::io::join::Network;
 use leben_worker::io::store::{DiskError, Store};
@@ -88,11 +89,37 @@ fn the_annotated_default_is_the_default_and_every_mistake_is_named() {
         (&DATASET.replace("path =", "file ="), "file"),
         (&DATASET.replace("\"heart\"", "\"He art\""), "He art"),
         (&DATASET.replace("name = \"sex\"", "name = \"age\""), "age"),
+        (&budgeted("{ epsilon = \"0\", patients_min = 9 }"), "epsilon is \"0\""),
+        (&budgeted("{ epsilon = \"-1\", patients_min = 9 }"), "epsilon is \"-1\""),
+        (&budgeted("{ epsilon = \"NaN\", patients_min = 9 }"), "epsilon is \"NaN\""),
+        (&budgeted("{ epsilon = \"1001\", patients_min = 9 }"), "at most 1000"),
+        (&budgeted("{ epsilon = \"1.0000001\", patients_min = 9 }"), "6 places"),
+        (&budgeted("{ epsilon = \"10\", patients_min = 0 }"), "patients_min"),
+        (&budgeted("{ epsilon = \"10\" }"), "patients_min"),
+        (&budgeted("{ epsilon = \"10\", patients_min = 9, delta = \"1\" }"), "delta is \"1\""),
+        (&budgeted("{ epsilon = \"0.01\", patients_min = 9, delta = \"0.000000000001\" }"), "budget"),
+        (&budgeted("{ epsilon = \"10\", patients_min = 9, per_job = \"3\" }"), "per_job"),
         (&format!("{DATASET}{}", DATASET.replace("[policy]\nauto_approve = true", "")), "declared twice"),
     ] {
         let error = error_of(text);
         assert!(error.contains(expected) && error.contains("/folder/worker.toml"), "{text}\n-> {error}");
     }
+}
+
+/// A data set with a privacy budget.
+fn budgeted(budget: &str) -> String {
+    DATASET.replace("path =", &format!("budget = {budget}\npath ="))
+}
+
+#[test]
+fn a_budget_is_read_exactly_and_delta_follows_from_the_patients() {
+    let limits = |text: &str| Config::parse(Path::new("/folder"), &budgeted(text)).unwrap().datasets[0].budget.unwrap();
+    let all = limits("{ epsilon = \"2.5\", patients_min = 200, delta = \"0.0000005\", job_epsilon = \"0.75\" }");
+    let exact = Limits { patients_min: 200, epsilon_micro: 2_500_000, delta_e12: 500_000, job_epsilon_micro: 750_000 };
+    assert_eq!(all, exact);
+    let least = limits("{ epsilon = \"10\", patients_min = 1000000 }");
+    assert_eq!((least.delta_e12, least.job_epsilon_micro), (100_000, 3_000_000));
+    assert_eq!(limits("{ epsilon = \"10\", patients_min = 20, delta = \"auto\" }").delta_e12, 1_000_000);
 }
 
 #[test]

@@ -146,11 +146,14 @@ pub struct Stage {
     pub on_drop: OnDrop,
 }
 
+/// Names of privacy mechanisms: noise of all hospitals together, of each hospital by itself, and for whole hospitals.
+pub const MECHANISMS: &[&str] = &["discrete-gaussian", "dp-sgd", "silo"];
+
 /// What protects a contribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Privacy {
-    /// `none`, or the differential-privacy mechanism by name.
+    /// `none`, or the differential-privacy mechanism by name: one of [`MECHANISMS`].
     pub mechanism: Code,
     /// Budget of the whole contract for each data set, in millionths of epsilon; 0 with mechanism `none`, else positive.
     pub epsilon_micro: u64,

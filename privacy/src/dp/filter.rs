@@ -226,6 +226,11 @@ impl Filter {
         self.held.iter().find(|held| held.id == id).map(|held| (held.steps, held.steps_spent))
     }
 
+    /// Number of reservations that are open.
+    pub fn reservations(&self) -> usize {
+        self.held.len()
+    }
+
     fn epsilon_of(&self, counted: &[u64]) -> u64 {
         if counted.iter().all(|c| *c == 0) {
             return 0;

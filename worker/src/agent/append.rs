@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use leben_contracts::agreement::body::Body;
+use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::party::Role;
@@ -59,6 +59,12 @@ impl Agent {
         let kind = body.kind().as_str();
         let key = match (&body, contract) {
             (Body::DatasetOffer(offer), _) => format!("{kind}/{}", offer.name),
+            (Body::BudgetGenesis(body), _) => format!("{kind}/{}", body.dataset),
+            (Body::BudgetReserve(body::BudgetReserve { dataset, .. }), Some(contract))
+            | (Body::BudgetSpend(body::BudgetSpend { dataset, .. }), Some(contract))
+            | (Body::BudgetRelease(body::BudgetRelease { dataset }), Some(contract)) => {
+                format!("{kind}/{}/{dataset}", contract.id)
+            }
             (_, Some(contract)) => format!("{kind}/{}", contract.id),
             (_, None) => kind.to_owned(),
         };

@@ -15,7 +15,7 @@ use leben_protocol::frame::ContractId;
 
 use super::{Action, Agent, Wish};
 use crate::audit::AuditEntry;
-use crate::consent::{self, Desk};
+use crate::consent;
 use crate::refusal::{Reason, Refusal};
 
 impl Agent {
@@ -26,6 +26,7 @@ impl Agent {
                 self.mirror.certified().party(self.party.as_str()).is_some_and(|party| party.keys().is_some());
             if enrolled {
                 self.offer_datasets(now_ms);
+                self.advance_budgets(now_ms);
                 let contracts: Vec<Arc<Contract>> = self.my_contracts();
                 contracts.iter().for_each(|contract| self.advance_contract(now_ms, contract));
             }
@@ -58,6 +59,7 @@ impl Agent {
 
     fn advance_contract(&mut self, now_ms: u64, contract: &Contract) {
         self.carry_wish(now_ms, contract);
+        self.advance_budget_of(now_ms, contract);
         match contract.phase {
             Phase::Proposed | Phase::PartlySigned => self.advance_signing(now_ms, contract),
             Phase::Executable | Phase::Running => self.advance_work(now_ms, contract),
@@ -99,7 +101,7 @@ impl Agent {
 
     fn advance_signing(&mut self, now_ms: u64, contract: &Contract) {
         let id = contract.id.0;
-        let desk = Desk { me: &self.party, declared: &self.declared, now_ms };
+        let desk = self.desk(now_ms);
         let review = consent::review(contract, &desk).map(|_| ());
         let changed = self.reviews.get(&id) != Some(&review);
         self.reviews.insert(id, review.clone());
@@ -121,6 +123,11 @@ impl Agent {
         }
         let approval = self.standings.get(&id).and_then(super::Standing::approval);
         let Some(approval) = approval.filter(|approval| approval.terms_hash == contract.terms_hash) else { return };
+        // Held before it is signed: of two contracts that want the last of a budget one is signed.
+        if let Err(refusal) = self.hold_budget(now_ms, contract) {
+            self.reviews.insert(id, Err(refusal));
+            return;
+        }
         let accept = body::Accept {
             terms_hash: contract.terms_hash,
             terms_version: contract.terms_version,
@@ -143,7 +150,7 @@ impl Agent {
     fn advance_work(&mut self, now_ms: u64, contract: &Contract) {
         let id = contract.id.0;
         let standing = self.standings.get(&id).cloned().unwrap_or_default();
-        let desk = Desk { me: &self.party, declared: &self.declared, now_ms };
+        let desk = self.desk(now_ms);
         let allowed = standing.check().and_then(|()| {
             consent::ready(self.mirror.certified(), &id, &desk, standing.approval().as_ref()).map(|_| ())
         });

@@ -10,8 +10,9 @@ use leben_protocol::reject::Reject;
 use zeroize::Zeroizing;
 
 use super::{Action, Agent, StoredJob};
+use crate::budget::{Budget, Budgets};
 use crate::consent::{self, Desk};
-use crate::participate::{JobAction, Participation};
+use crate::participate::{JobAction, Participation, Work};
 use crate::refusal::{Reason, Refusal};
 
 /// Orders kept of one job until the ledger that they build on is certified here.
@@ -66,6 +67,15 @@ fn may_pass(reason: Reason) -> bool {
             | Suspended
             | UnknownContract
     )
+}
+
+/// Counts the round of a job with a privacy mechanism.
+fn count_round(budgets: &mut Budgets, work: &Work) -> Result<Option<Budget>, Refusal> {
+    if !work.plan.private {
+        return Ok(None);
+    }
+    let dataset = &work.plan.stage(work.stage)?.input.dataset;
+    budgets.count(&Hash32(work.contract), dataset, work.stage, work.round)
 }
 
 /// The slot that an order is about; 0 for the whole job.
@@ -156,7 +166,7 @@ impl Agent {
         let standing = self.standings.get(id).cloned().unwrap_or_default();
         standing.check()?;
         let job = self.jobs.entry(*id).or_default();
-        let desk = Desk { me: &self.party, declared: &self.declared, now_ms };
+        let desk = Desk { me: &self.party, declared: &self.declared, budgets: &self.budgets, now_ms };
         let keys = job.public_keys().unwrap_or(MemberKeys { verify: [0; 32], channel: [0; 32] });
         let state = self.mirror.certified();
         let plan = consent::admit(state, id, &desk, standing.approval().as_ref(), &keys)?;
@@ -244,25 +254,36 @@ impl Agent {
     }
 
     fn settle_job(&mut self, now_ms: u64, id: &ContractId, slot: u64, done: Result<(), Refusal>) {
-        let mut ended = None;
+        let (mut ended, mut done) = (None, done);
         if let Some(job) = self.jobs.get_mut(id) {
             while let Some(action) = job.participation.as_mut().and_then(Participation::poll_action) {
                 let contract = *id;
-                self.actions.push_back(match action {
+                let action = match action {
                     JobAction::Remember(journal) => {
                         job.journal = journal.clone();
                         Action::StoreJournal { contract, journal }
                     }
                     JobAction::Report(report) => Action::Report(Report::Job { contract, report }),
                     JobAction::FetchState { digest, bytes } => Action::FetchState { contract, digest, bytes },
-                    JobAction::Work(work) => Action::Work(work),
+                    // Counted on the disk before anything of the round can leave.
+                    JobAction::Work(work) => match count_round(&mut self.budgets, &work) {
+                        Ok(changed) => {
+                            self.actions.extend(changed.map(|budget| Action::StoreBudget(Box::new(budget))));
+                            Action::Work(work)
+                        }
+                        Err(refusal) => {
+                            done = Err(refusal);
+                            continue;
+                        }
+                    },
                     JobAction::Trailer(trailer) => Action::Trailer { contract, trailer },
                     JobAction::Cancel { slot } => Action::Cancel { contract, slot },
                     JobAction::End { reason } => {
                         ended = Some(reason);
                         continue;
                     }
-                });
+                };
+                self.actions.push_back(action);
             }
             if ended.is_some() {
                 job.participation = None;

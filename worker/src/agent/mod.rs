@@ -2,13 +2,14 @@
 //!
 //! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent)
 //! (what is allowed) and the [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract
-//! meets them: `contracts.rs` (offer, sign, publish keys, take part), `jobs.rs` (orders of running jobs), `append.rs` (the
+//! meets them: `contracts.rs` (offer, sign, publish keys, take part), `budgets.rs` (privacy budget held and spent), `jobs.rs` (orders of running jobs), `append.rs` (the
 //! hospital's own actions on their way to the ledger), `standing.rs` (decisions of people), `gossip.rs` (what others see), `status.rs` (what people see).
 //!
 //! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
 //! shell carries actions out in order and ends the process when one of the `Store..` fails.
 
 mod append;
+mod budgets;
 mod clocks;
 mod contracts;
 mod gossip;
@@ -19,6 +20,7 @@ mod status;
 use std::collections::{BTreeMap, VecDeque};
 
 use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::ledger::evidence::ForkEvidence;
 use leben_contracts::ledger::note::Note;
@@ -34,9 +36,10 @@ use zeroize::Zeroizing;
 pub use append::AppendKey;
 pub use clocks::{CLOCK_REFUSE_MS, CLOCK_WARN_MS, CLOCK_WARNING, compare_clocks};
 pub use standing::{Command, Standing, Wish};
-pub use status::{ContractView, Counters, DatasetView, Status};
+pub use status::{BudgetView, ContractView, Counters, DatasetView, JobView, Status};
 
 use crate::audit::AuditEntry;
+use crate::budget::{Budget, Budgets};
 use crate::declared::Declared;
 use crate::gossip::{Gossip, Source};
 use crate::mirror::{Mirror, NotCosigned, Published};
@@ -100,6 +103,8 @@ pub enum Action {
         /// The decision.
         standing: Standing,
     },
+    /// Durably: a data set's privacy budget.
+    StoreBudget(Box<Budget>),
     /// A contract is over: its job's seed and journal may go.
     ForgetJob {
         /// The contract.
@@ -167,6 +172,8 @@ pub struct Setup {
     pub standings: BTreeMap<ContractId, Standing>,
     /// Jobs, from disk.
     pub jobs: BTreeMap<ContractId, StoredJob>,
+    /// Privacy budgets, from disk.
+    pub budgets: Budgets,
     /// 32 fresh random bytes.
     pub seed: [u8; 32],
 }
@@ -179,6 +186,7 @@ pub struct Agent {
     mirror: Mirror,
     standings: BTreeMap<ContractId, Standing>,
     jobs: BTreeMap<ContractId, jobs::Job>,
+    budgets: Budgets,
     appends: append::Appends,
     reviews: BTreeMap<ContractId, Result<(), Refusal>>,
     clock: Result<i64, Refusal>,
@@ -197,6 +205,12 @@ impl Agent {
         let mut gossip_seed = [0; 32];
         rng.fill_bytes(&mut gossip_seed);
         let gossip = Gossip::new(setup.mirror.log().clone(), gossip_seed);
+        let mut budgets = setup.budgets;
+        for (id, stored) in &setup.jobs {
+            budgets.compare_journal(&Hash32(*id), &stored.journal);
+        }
+        let new = budgets.iter().filter(|budget| budget.generation() == 0);
+        let actions = new.map(|budget| Action::StoreBudget(Box::new(budget.clone()))).collect();
         let jobs = setup.jobs.into_iter().map(|(id, stored)| (id, jobs::Job::restored(stored))).collect();
         Agent {
             party: setup.party,
@@ -205,6 +219,7 @@ impl Agent {
             mirror: setup.mirror,
             standings: setup.standings,
             jobs,
+            budgets,
             appends: append::Appends::default(),
             reviews: BTreeMap::new(),
             clock: Ok(0),
@@ -213,7 +228,7 @@ impl Agent {
             fork: None,
             counters: Counters::default(),
             rng,
-            actions: VecDeque::new(),
+            actions,
         }
     }
 

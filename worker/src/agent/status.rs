@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use leben_contracts::agreement::contract::Contract;
+use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::table::Phase;
 use serde::{Deserialize, Serialize};
 
 use super::{Agent, CLOCK_WARN_MS};
+use crate::budget::book::datasets_of;
+use crate::budget::{Budget, show};
 use crate::gossip::Views;
 
 /// What has been counted since the start of the process.
@@ -46,6 +49,9 @@ pub struct ContractView {
     pub running: bool,
     /// The terms in words.
     pub text: String,
+    /// What they ask of the privacy budgets here, a line for each data set.
+    #[serde(default)]
+    pub asks: Vec<String>,
 }
 
 /// One declared data set.
@@ -59,6 +65,50 @@ pub struct DatasetView {
     pub rows_rounded: Option<u64>,
     /// The offer is on the certified ledger.
     pub offered: bool,
+}
+
+/// One contract's part of a data set's privacy budget. Epsilons are decimal numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// The contract, hex.
+    pub contract: String,
+    /// `held`, `spent` or `released`.
+    pub standing: String,
+    /// What the terms asked for.
+    pub epsilon: String,
+    /// What it takes from the budget.
+    pub booked: String,
+    /// Rounds that left this hospital.
+    pub rounds: u64,
+}
+
+/// One data set's privacy budget. Epsilons are decimal numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetView {
+    /// The data set.
+    pub dataset: String,
+    /// For its life.
+    pub limit: String,
+    /// For its life, in units of 10^-12.
+    pub delta_e12: u64,
+    /// Floor of the number of patients.
+    pub patients_min: u64,
+    /// Most for one job; `None`: the data set takes no new jobs with a mechanism.
+    pub job_limit: Option<String>,
+    /// Booked for good.
+    pub spent: String,
+    /// Held for jobs that may run.
+    pub held: String,
+    /// Neither.
+    pub left: String,
+    /// What left so far amounts to, by the tighter accountant.
+    pub released: String,
+    /// Declared on the certified ledger.
+    pub declared: bool,
+    /// Why it takes no jobs.
+    pub behind: Option<String>,
+    /// Every job, the oldest first.
+    pub jobs: Vec<JobView>,
 }
 
 /// Everything.
@@ -93,6 +143,9 @@ pub struct Status {
     pub views: Views,
     /// Data sets.
     pub datasets: Vec<DatasetView>,
+    /// Privacy budgets.
+    #[serde(default)]
+    pub budgets: Vec<BudgetView>,
     /// Contracts that concern this hospital, newest first.
     pub contracts: Vec<ContractView>,
     /// Counters.
@@ -126,6 +179,7 @@ impl Agent {
             worries: self.gossip.worries(now_ms, &self.peers()),
             views: self.gossip.views().clone(),
             datasets: datasets.collect(),
+            budgets: self.budgets.iter().map(|budget| self.view_budget(budget)).collect(),
             contracts: contracts.into_iter().map(|contract| self.view(contract)).collect(),
             counters: self.counters.clone(),
         }
@@ -170,6 +224,63 @@ impl Agent {
             obstacle: self.obstacle(&id).map(ToString::to_string),
             running: self.jobs.get(&id).is_some_and(|job| job.participation.is_some()),
             text: contract.terms.text(),
+            asks: self.asks_of(contract),
         }
+    }
+
+    fn asks_of(&self, contract: &Contract) -> Vec<String> {
+        let privacy = &contract.terms.privacy;
+        if privacy.epsilon_micro == 0 {
+            return Vec::new();
+        }
+        let (epsilon, delta) = (show(privacy.epsilon_micro), privacy.delta_e12 as f64 * 1e-12);
+        let line = |dataset: &Code| {
+            let have = match self.budgets.get(dataset) {
+                None => "it has no budget".to_owned(),
+                Some(budget) => {
+                    let job = budget.job(&contract.id).map(|job| format!(", {}", standing_word(job.standing)));
+                    let (left, limit, job) =
+                        (show(budget.left_micro()), show(budget.limit_micro()), job.unwrap_or_default());
+                    format!("{left} of {limit} is left{job}")
+                }
+            };
+            format!("asks epsilon {epsilon} at delta {delta:e} of the privacy budget of '{dataset}': {have}")
+        };
+        datasets_of(&self.party, contract).iter().map(line).collect()
+    }
+
+    fn view_budget(&self, budget: &Budget) -> BudgetView {
+        let state = self.mirror.certified();
+        let held = budget.jobs().iter().filter(|job| job.standing == crate::budget::Standing::Held);
+        let held_micro = held.fold(0u64, |sum, job| sum.saturating_add(job.epsilon_micro));
+        let job = |job: &crate::budget::Job| JobView {
+            contract: job.contract.to_string(),
+            standing: standing_word(job.standing).to_owned(),
+            epsilon: show(job.epsilon_micro),
+            booked: show(job.booked_micro()),
+            rounds: job.rounds_in_all(),
+        };
+        BudgetView {
+            dataset: budget.dataset.to_string(),
+            limit: show(budget.limit_micro()),
+            delta_e12: budget.delta_e12,
+            patients_min: budget.patients_min,
+            job_limit: self.budgets.limits(&budget.dataset).map(|limits| show(limits.job_epsilon_micro)),
+            spent: show(budget.booked_micro().saturating_sub(held_micro)),
+            held: show(held_micro),
+            left: show(budget.left_micro()),
+            released: show(budget.released_micro()),
+            declared: state.budgets().contains_key(&format!("{}/{}", self.party, budget.dataset)),
+            behind: self.budgets.behind(&budget.dataset).map(|refusal| refusal.words.clone()),
+            jobs: budget.jobs().iter().map(job).collect(),
+        }
+    }
+}
+
+fn standing_word(standing: crate::budget::Standing) -> &'static str {
+    match standing {
+        crate::budget::Standing::Held => "held",
+        crate::budget::Standing::Spent(_) => "spent",
+        crate::budget::Standing::Released => "released",
     }
 }

@@ -82,6 +82,9 @@ pub fn contracts_text(status: &Status) -> String {
     for contract in status.contracts.iter().filter(|contract| contract.pending) {
         let short = contract.id.get(..12).unwrap_or(&contract.id);
         let _ = writeln!(text, "contract {}\n\n{}", contract.id, contract.text);
+        for ask in &contract.asks {
+            let _ = writeln!(text, "\nIt {ask}.");
+        }
         match &contract.obstacle {
             Some(why) => drop(writeln!(text, "\nThis hospital cannot sign it as it is: {why}")),
             None => drop(writeln!(text, "\nTo sign:   leben-worker approve {short}")),
@@ -90,6 +93,46 @@ pub fn contracts_text(status: &Status) -> String {
     }
     if text.is_empty() {
         text.push_str("No contract waits for a decision.\n");
+    }
+    text
+}
+
+/// The privacy budgets in words.
+pub fn budget_text(status: &Status) -> String {
+    let mut text = String::new();
+    for budget in &status.budgets {
+        let delta = budget.delta_e12 as f64 * 1e-12;
+        let declared = if budget.declared { "declared on the ledger" } else { "not on the ledger yet" };
+        let _ = writeln!(
+            text,
+            "data set {}: epsilon {} for its life at delta {delta:e}, {declared}",
+            budget.dataset, budget.limit
+        );
+        let (spent, held, left) = (&budget.spent, &budget.held, &budget.left);
+        let _ = writeln!(
+            text,
+            "  spent {spent}, held {held}, left {left}; what left so far amounts to {}",
+            budget.released
+        );
+        match &budget.job_limit {
+            Some(limit) => drop(writeln!(text, "  one contract may ask for at most {limit}")),
+            None => text
+                .push_str("  worker.toml sets no budget for it: it takes no new contracts with a privacy mechanism\n"),
+        }
+        if let Some(why) = &budget.behind {
+            let _ = writeln!(text, "  WARNING {why}");
+        }
+        for job in &budget.jobs {
+            let short = job.contract.get(..12).unwrap_or(&job.contract);
+            let (standing, booked, asked, rounds) = (&job.standing, &job.booked, &job.epsilon, job.rounds);
+            let _ = writeln!(
+                text,
+                "  contract {short} {standing}: {booked} of {asked}, {rounds} rounds left this hospital"
+            );
+        }
+    }
+    if text.is_empty() {
+        text.push_str("No data set has a privacy budget; see `budget` in `leben-worker config`.\n");
     }
     text
 }

@@ -13,6 +13,7 @@ use leben_protocol::http::Url;
 use serde::Deserialize;
 
 use super::sources::{self, DatasetConfig, cohort};
+use crate::budget::Limits;
 use crate::declared::{Dataset, Declared, LocalPolicy};
 
 /// Name of the file in the state folder.
@@ -112,6 +113,20 @@ pub struct DeclaredSource {
     pub permission: Permission,
     /// What the hospital has in mind to ask, credits.
     pub price_hint: Option<u64>,
+    /// Its privacy budget; `None`: not open for privacy mechanisms.
+    pub budget: Option<Limits>,
+}
+
+/// `budget = { epsilon = "10", patients_min = 200 }` of a data set. Epsilons and delta are decimal numbers in quotes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BudgetSection {
+    epsilon: String,
+    #[serde(default)]
+    delta: Option<String>,
+    patients_min: u64,
+    #[serde(default)]
+    job_epsilon: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -228,7 +243,7 @@ impl Config {
         source.validate().map_err(|error| wrong(error.to_string()))?;
         let name = Code::new(&source.name).map_err(|error| wrong(error.to_string()))?;
         let dataset = Dataset::new(name, columns(source), declared.permission.clone()).map_err(wrong)?;
-        Ok(Dataset { price_hint: declared.price_hint, ..dataset })
+        Ok(Dataset { price_hint: declared.price_hint, budget: declared.budget, ..dataset })
     }
 }
 
@@ -241,8 +256,46 @@ fn read_dataset(path: &Path, mut table: toml::Table) -> Result<DeclaredSource, C
     let permission = permission.try_into().map_err(|error: toml::de::Error| wrong(format!("permission: {error}")))?;
     let price_hint = table.remove("price_hint").map(toml::Value::try_into).transpose();
     let price_hint = price_hint.map_err(|error| wrong(format!("price_hint: {error}")))?;
+    let budget = table.remove("budget").map(toml::Value::try_into::<BudgetSection>).transpose();
+    let budget = budget.map_err(|error| wrong(format!("budget: {}", error.message())))?;
+    let budget = budget.map(|section| limits(&section)).transpose().map_err(|why| wrong(format!("budget: {why}")))?;
     let source = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-    Ok(DeclaredSource { source, permission, price_hint })
+    Ok(DeclaredSource { source, permission, price_hint, budget })
+}
+
+fn limits(section: &BudgetSection) -> Result<Limits, String> {
+    let epsilon = |key: &str, text: &str| {
+        let micro = decimal(text, 6).filter(|micro| (1..=1_000_000_000).contains(micro));
+        micro.ok_or_else(|| format!("{key} is \"{text}\"; it must be a number above 0 and at most 1000, to 6 places"))
+    };
+    if section.patients_min == 0 {
+        return Err("patients_min must be at least 1".into());
+    }
+    let epsilon_micro = epsilon("epsilon", &section.epsilon)?;
+    let delta_e12 = match section.delta.as_deref() {
+        None | Some("auto") => Limits::delta_e12_for(section.patients_min),
+        Some(text) => decimal(text, 12).filter(|delta| (1..1_000_000_000_000).contains(delta)).ok_or_else(|| {
+            format!("delta is \"{text}\"; it must be \"auto\" or a number between 0 and 1, to 12 places, as 0.000001")
+        })?,
+    };
+    let job_epsilon_micro = match &section.job_epsilon {
+        Some(text) => epsilon("job_epsilon", text)?,
+        None => (leben_privacy::dp::JOB_EPSILON * 1e6).round() as u64,
+    };
+    let limits = Limits { patients_min: section.patients_min, epsilon_micro, delta_e12, job_epsilon_micro };
+    let name = Code::new("budget").map_err(|error| error.to_string())?;
+    crate::budget::Budget::genesis(name, &limits).map_err(|error| error.to_string())?;
+    Ok(limits)
+}
+
+/// A plain decimal number in units of 10^-`places`, exactly; `None` for anything else, or more places.
+fn decimal(text: &str, places: usize) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > places || text.ends_with('.') {
+        return None;
+    }
+    format!("{whole}{part:0<places$}").parse().ok()
 }
 
 /// The schema that is offered: names, types, units, roles and codes. The id column is offered as what it is.

@@ -1,12 +1,13 @@
 //! The shell: everything that touches a socket, a disk, a clock or the machine's randomness.
 //!
-//! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] (what is on disk),
+//! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] and [`budgets`] (what is on disk),
 //! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up),
 //! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
 //! loop that carries out the agent's actions), [`view`] and [`evidence`] (what others are shown, and what was
 //! found), [`metrics`], [`check`], [`cli`]. By itself stands [`witness`]: a plain witness for outsiders.
 
 pub mod approvals;
+pub mod budgets;
 pub mod check;
 pub mod cli;
 pub mod clock;

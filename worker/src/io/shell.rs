@@ -1,13 +1,17 @@
 //! The loop that carries out what the agent says, in its order: durable before visible, and the end of the process when
 //! the disk fails.
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::ledger::note::VerifierKey;
+use leben_protocol::frame::ContractId;
 use leben_protocol::quic::{Blob, Dialer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -21,11 +25,14 @@ use super::link::{self, LinkEvent, Shared, Target};
 use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
 use super::work::Tables;
-use super::{approvals, evidence, metrics, view};
-use crate::agent::{Action, Agent, Command, Setup, Status};
+use super::{approvals, budgets, evidence, metrics, view};
+use crate::agent::{Action, Agent, Command, Setup, Status, StoredJob};
 use crate::audit::AuditEntry;
+use crate::budget::Budgets;
+use crate::declared::Declared;
 use crate::gossip::Source;
 use crate::mirror::{Mirror, MirrorKeys};
+use crate::refusal::Refusal;
 
 /// How often the status is looked at; every fifth time the inbox and the agent's deadlines.
 const TICK: Duration = Duration::from_millis(200);
@@ -61,14 +68,17 @@ impl Shell {
         let record = store.record(&log)?;
         let mirror = restored(config, &log, &party, &keys, &store)?;
         let holds = store.holds(record.as_ref());
+        let (declared, jobs) = (config.declared()?, store.jobs()?);
+        let budgets = open_budgets((config, &declared), &jobs, (&party, &mirror))?;
         let seed = fresh_seed().map_err(|error| RunError::System(error.to_string()))?;
         let mut agent = Agent::new(Setup {
             party,
             party_key: keys.party.clone(),
-            declared: config.declared()?,
+            declared,
             mirror,
             standings: store.standings()?,
-            jobs: store.jobs()?,
+            jobs,
+            budgets,
             seed: *seed,
         });
         agent.configure_gossip(config.gossip.peers.clone(), config.gossip.every_s.saturating_mul(1000));
@@ -268,6 +278,7 @@ impl Shell {
                 Action::StoreJobSeed { contract, seed } => self.store.store_seed(&contract, &seed)?,
                 Action::StoreJournal { contract, journal } => self.store.store_journal(&contract, &journal)?,
                 Action::StoreStanding { contract, standing } => self.store.store_standing(&contract, &standing)?,
+                Action::StoreBudget(budget) => budgets::store(self.store.folder(), &budget)?,
                 Action::ForgetJob { contract } => {
                     self.tasks.cancel(&contract, None);
                     self.store.forget_job(&contract)?;
@@ -305,15 +316,34 @@ fn restored(
     let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record(log)?)
         .map_err(|error| RunError::Ledger(error.to_string()))?;
     let (leaves, certificate) = store.ledger()?;
-    let damaged = |refusal: crate::refusal::Refusal| {
-        let path = config.folder.join("mirror");
-        format!(
-            "{} is damaged: {refusal}; move that folder away and start again: it is fetched anew and checked against `witness`",
-            path.display()
-        )
-    };
-    mirror.restore(&leaves, certificate).map_err(|refusal| RunError::Ledger(damaged(refusal)))?;
+    mirror.restore(&leaves, certificate).map_err(|refusal| damaged(&config.folder, &refusal))?;
     Ok(mirror)
+}
+
+fn damaged(folder: &Path, refusal: &Refusal) -> RunError {
+    let path = folder.join("mirror");
+    RunError::Ledger(format!(
+        "{} is damaged: {refusal}; move that folder away and start again: it is fetched anew and checked against `witness`",
+        path.display()
+    ))
+}
+
+/// The privacy budgets, compared with the journals and the certified ledger: a disk that knows less runs nothing.
+fn open_budgets(
+    (config, declared): (&Config, &Declared),
+    jobs: &BTreeMap<ContractId, StoredJob>,
+    (party, mirror): (&PartyId, &Mirror),
+) -> Result<Budgets, RunError> {
+    let mut budgets = Budgets::open(declared, budgets::load(&config.folder)?).map_err(RunError::Ledger)?;
+    for (id, job) in jobs {
+        budgets.compare_journal(&Hash32(*id), &job.journal);
+    }
+    budgets.compare(party, mirror.certified());
+    let behind = budgets.iter().find_map(|budget| budgets.behind(&budget.dataset));
+    match behind.map(|refusal| refusal.words.clone()) {
+        Some(words) => Err(RunError::Ledger(words)),
+        None => Ok(budgets),
+    }
 }
 
 /// The audit log's events, for whoever watches the process.

@@ -8,6 +8,7 @@
 //! witness                the checkpoint cosigned last
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
+//! budget/<data set>.json      its privacy budget (`budgets.rs`)
 //! evidence/              why it stopped signing; fork-*.json prove that the log signed two histories (see `evidence`)
 //! audit.ndjson           everything decided, refused, computed; each line names the one before
 //! status.json            what `leben-worker status` shows
@@ -19,6 +20,7 @@
 //! | `mirror/` | yes: fetched again, checked against `witness` | yes | nobody (its root) | the ledger |
 //! | `seed` | yes: new keys, a new directory | yes | whoever can write the folder | 65 bytes a job, removed at its end |
 //! | `journal.json` | no: two sums of one round could be told apart | no | the same | 50 bytes a round, removed at its end |
+//! | `budget/` | no: the data set takes no more jobs with a mechanism | no: seen by the ledger, the journals and its generation | whoever can write the folder | 300 bytes a job |
 //! | `approvals/` | yes: asked again | yes | the same | one file a contract |
 //! | `audit.ndjson` | no | seen by its chain | the same | about 200 bytes an event |
 

@@ -29,6 +29,7 @@ use leben_privacy::Suite;
 use leben_privacy::secure_sum::{self, Directory, JobKeys, MemberKeys, Opening, Participant, RoundId, SlotKey};
 use leben_protocol::frame::{JobOrder, JobReport, Network, Order, Report};
 use leben_worker::agent::{Action, Agent, Setup};
+use leben_worker::budget::Budgets;
 use leben_worker::declared::{Dataset, Declared, LocalPolicy};
 use leben_worker::mirror::{Mirror, MirrorKeys};
 
@@ -249,7 +250,11 @@ impl Net {
     }
 
     pub fn offer_algorithm(&mut self, version: &str, digest: Hash32) {
-        let offer = AlgorithmOffer { name: code("standardise"), version: code(version), digest, trains_model: false };
+        self.offer_code("standardise", version, digest);
+    }
+
+    pub fn offer_code(&mut self, name: &str, version: &str, digest: Hash32) {
+        let offer = AlgorithmOffer { name: code(name), version: code(version), digest, trains_model: false };
         self.act("coord", None, offer.into(), &["coord"]).unwrap();
     }
 
@@ -433,6 +438,7 @@ pub fn setup(auto_approve: bool) -> Setup {
         mirror: new_mirror(),
         standings: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        budgets: Budgets::default(),
         seed: [7; 32],
     }
 }
@@ -521,7 +527,13 @@ impl Others {
         for participant in &mut self.participants {
             sealed.extend(participant.share(slot, &keys, [5; 32]).unwrap());
         }
-        let spec = AlgorithmSpec::new("standardise", [("features", "age,sex"), ("outcome", "target")]);
+        let named = net.contract(&Hash32(contract)).terms.algorithms[0].clone();
+        let param = |param: Param| match param {
+            Param::Integer(number) => leben_models::Param::Integer(number),
+            Param::Text(text) => leben_models::Param::Text(text),
+        };
+        let params = named.params.into_iter().map(|(key, value)| (key, param(value))).collect();
+        let spec = AlgorithmSpec { name: named.name.to_string(), version: 1, params };
         let algorithm = registry::build(&spec).unwrap();
         let state = algorithm.start(None).unwrap();
         let layout = algorithm.layout(&state, 3).unwrap();
