@@ -6,6 +6,7 @@ use std::sync::Arc;
 use leben_contracts::agreement::terms::{OnDrop, Param, Stage, Terms};
 use leben_models::{Algorithm, AlgorithmSpec, registry};
 use leben_privacy::Suite;
+use leben_privacy::dp::guarantee::guarantee;
 use leben_protocol::frame::ContractId;
 
 use crate::round::Rules;
@@ -48,6 +49,10 @@ pub struct Plan {
     pub sealing: [u8; 32],
     /// Everything has run by then, milliseconds.
     pub run_by_ms: u64,
+    /// The terms' epsilon, millionths; 0 without a privacy mechanism.
+    pub epsilon_micro: u64,
+    /// The terms' delta.
+    pub delta: f64,
 }
 
 /// Why a contract cannot be run by this coordinator.
@@ -93,7 +98,29 @@ impl Plan {
             recipient: terms.delivery.recipient.to_string(),
             sealing: terms.delivery.sealing.0,
             run_by_ms: terms.windows.run_by_ms,
+            epsilon_micro: terms.privacy.epsilon_micro,
+            delta: terms.privacy.delta_e12 as f64 * 1e-12,
         })
+    }
+
+    /// What so many rounds of each stage have released together, millionths of epsilon: at most that of the terms, all of
+    /// it where the noise has no finite epsilon.
+    pub fn epsilon_after(&self, rounds: impl Fn(&StagePlan) -> u32) -> u64 {
+        if self.epsilon_micro == 0 {
+            return 0;
+        }
+        let hospitals = u16::try_from(self.hospitals.len()).unwrap_or(u16::MAX);
+        let mut releases = Vec::new();
+        for stage in &self.stages {
+            let Ok(all) = stage.algorithm.releases(hospitals) else { return self.epsilon_micro };
+            let after = all.iter().map(|release| release.after(u64::from(rounds(stage))));
+            releases.extend(after.filter(|release| release.rounds > 0));
+        }
+        if releases.is_empty() {
+            return 0;
+        }
+        let computed = guarantee(&releases, self.delta).map(|guarantee| guarantee.epsilon_micro);
+        computed.map_or(self.epsilon_micro, |micro| micro.min(self.epsilon_micro))
     }
 
     /// Seats by Shamir point, from 1.

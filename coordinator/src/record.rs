@@ -88,6 +88,8 @@ pub struct Receipt {
     pub rows_rejected: u64,
     /// Hospitals in the last round's sum.
     pub hospitals: Vec<String>,
+    /// What this stage adds to the privacy spent by those before it, millionths of epsilon.
+    pub epsilon_micro_spent: u64,
 }
 
 /// The directory of those hospitals whose keys are on the ledger. Seats keep their numbers.
@@ -117,7 +119,22 @@ pub fn receipt(plan: &Plan, checkpoint: &Checkpoint, id: u32) -> Option<Record> 
         rows_used: rows.used,
         rows_rejected: rows.rejected.values().sum(),
         hospitals: finished.hospitals.clone(),
+        epsilon_micro_spent: epsilon_added(plan, checkpoint, id),
     })))
+}
+
+/// Stages are receipted in the order of the plan. Together they are worth less than the sum of each alone, so a receipt
+/// says what its stage adds: the ledger's sum is then what all of them released.
+fn epsilon_added(plan: &Plan, checkpoint: &Checkpoint, id: u32) -> u64 {
+    let until = plan.stages.iter().position(|stage| stage.id == id).unwrap_or(0);
+    let earlier: Vec<u32> = plan.stages.iter().take(until).map(|stage| stage.id).collect();
+    let rounds = |stage: u32| checkpoint.finished.get(&stage).map_or(0, |finished| finished.rounds);
+    let before = plan.epsilon_after(|stage| if earlier.contains(&stage.id) { rounds(stage.id) } else { 0 });
+    let with = plan.epsilon_after(|stage| match earlier.contains(&stage.id) || stage.id == id {
+        true => rounds(stage.id),
+        false => 0,
+    });
+    with.saturating_sub(before)
 }
 
 /// The sealed result and the step that records it.

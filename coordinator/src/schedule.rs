@@ -85,7 +85,7 @@ fn receipt_body(receipt: &Receipt) -> Result<Body, String> {
         rows_used: receipt.rows_used,
         rows_rejected: receipt.rows_rejected,
         hospitals: receipt.hospitals.iter().map(|hospital| party(hospital)).collect::<Result<_, _>>()?,
-        epsilon_micro_spent: 0,
+        epsilon_micro_spent: receipt.epsilon_micro_spent,
     }))
 }
 
