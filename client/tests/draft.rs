@@ -153,6 +153,34 @@ fn every_mistake_is_named_with_its_line_and_what_exists_instead() {
             &["did you mean 'hospitals_min'"],
         ),
         ("hospitals_min = 3", "threshold = 2", "hospitals_min", "privacy.threshold", &["3 to 4", "more than half"]),
+        ("hospitals_min = 3", "mechanism = \"laplace\"", "hospitals_min", "privacy.mechanism", &["discrete-gaussian"]),
+        ("hospitals_min = 3", "mechanism = \"dp-sgd\"", "hospitals_min", "privacy.mechanism", &["needs an epsilon"]),
+        ("hospitals_min = 3", "epsilon = 1", "hospitals_min", "privacy.epsilon", &["goes with a mechanism"]),
+        ("hospitals_min = 3", "epsilon = 0\nmechanism = \"silo\"", "hospitals_min", "privacy.epsilon", &["must be"]),
+        ("hospitals_min = 3", "epsilon = -1\nmechanism = \"silo\"", "hospitals_min", "privacy.epsilon", &["must be"]),
+        ("hospitals_min = 3", "epsilon = nan\nmechanism = \"silo\"", "hospitals_min", "privacy.epsilon", &["must be"]),
+        ("hospitals_min = 3", "epsilon = 1e9\nmechanism = \"silo\"", "hospitals_min", "privacy.epsilon", &["must be"]),
+        (
+            "hospitals_min = 3",
+            "epsilon = \"much\"\nmechanism = \"silo\"",
+            "hospitals_min",
+            "privacy.epsilon",
+            &["must be"],
+        ),
+        (
+            "hospitals_min = 3",
+            "delta = 0\nmechanism = \"silo\"\nepsilon = 1",
+            "hospitals_min",
+            "privacy.delta",
+            &["below 1"],
+        ),
+        (
+            "hospitals_min = 3",
+            "delta = 1.0\nmechanism = \"silo\"\nepsilon = 1",
+            "hospitals_min",
+            "privacy.delta",
+            &["below 1"],
+        ),
         ("on_drop = \"repeat\"", "on_drop = \"retry\"", "on_drop", "privacy.on_drop", &["\"continue\" or \"repeat\""]),
         ("va = 2200", "va = 2300", "[price]", "price", &["sum to 10100", "10000"]),
         ("va = 2200", "team = 2200", "splits", "price.splits.team", &["'team' pays"]),
@@ -193,6 +221,19 @@ fn every_mistake_is_named_with_its_line_and_what_exists_instead() {
             assert!(why.contains(word), "{to}: {word:?} is not in {why:?}");
         }
     }
+}
+
+#[test]
+fn a_promise_that_no_noise_keeps_is_named_at_each_stage() {
+    let promise = "hospitals_min = 3\nmechanism = \"discrete-gaussian\"\nepsilon = 1.5\ndelta = 1e-7";
+    let problems = run(&heart_job().replace("hospitals_min = 3", promise), &offers()).unwrap_err();
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    for (at, problem) in problems.iter().enumerate() {
+        assert_eq!(problem.key, format!("stage[{}].algorithm", at + 1));
+        assert!(problem.why.contains("adds no noise"), "{problem:?}");
+    }
+    let none = run(&heart_job().replace("hospitals_min = 3", "mechanism = \"none\""), &offers()).unwrap();
+    assert_eq!((none.privacy.mechanism.as_str(), none.privacy.epsilon_micro), ("none", 0));
 }
 
 #[test]

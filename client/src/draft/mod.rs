@@ -2,6 +2,7 @@
 //! "14 days" becomes a date. Every wrong thing is named with its line and with what exists instead.
 
 mod check;
+mod private;
 mod stages;
 
 use leben_contracts::agreement::hash::{Hash32, X25519Key};
@@ -31,8 +32,9 @@ pub fn template(name: &str) -> Option<&'static str> {
 /// # Errors
 /// Everything that does not fit, in the order of the file's lines.
 pub fn draft(job: &Job, offers: &Offers, now_ms: u64) -> Result<Terms, Vec<Problem>> {
-    let mechanism = Code::new("none").map_err(|error| vec![job.purpose_at.problem(error.to_string())])?;
-    let mut drafting = Drafting { job, offers, mechanism, complete: true, problems: Vec::new(), shared: Vec::new() };
+    let none = Code::new("none").map_err(|error| vec![job.purpose_at.problem(error.to_string())])?;
+    let mut drafting =
+        Drafting { job, offers, none, noiseless: Vec::new(), complete: true, problems: Vec::new(), shared: Vec::new() };
     let terms = drafting.terms(now_ms);
     let mut problems = drafting.problems;
     let told = |one: Shared| one.at.problem(format!("{} {}{}", one.before, one.sets.join(", "), one.after));
@@ -51,7 +53,10 @@ pub fn draft(job: &Job, offers: &Offers, now_ms: u64) -> Result<Terms, Vec<Probl
 struct Drafting<'a> {
     job: &'a Job,
     offers: &'a Offers,
-    mechanism: Code,
+    /// The mechanism's name where there is none.
+    none: Code,
+    /// Algorithms of stages that release without noise, or whose noise does not fit, and why.
+    noiseless: Vec<Problem>,
     /// Whether every data set was found; if not, what depends on who owns them is not complained about as well.
     complete: bool,
     problems: Vec<Problem>,
@@ -246,10 +251,11 @@ impl<'a> Drafting<'a> {
             self.complain(&first.set, why);
         }
         self.check_stage_hospitals(hospitals_min);
+        let (mechanism, epsilon_micro, delta_e12) = self.promise();
         Privacy {
-            mechanism: self.mechanism.clone(),
-            epsilon_micro: 0,
-            delta_e12: 0,
+            mechanism,
+            epsilon_micro,
+            delta_e12,
             hospitals_min: u16::try_from(hospitals_min).unwrap_or(u16::MAX),
             secure_sum,
             threshold: u16::try_from(threshold).unwrap_or(u16::MAX),

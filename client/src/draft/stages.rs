@@ -45,6 +45,15 @@ impl Drafting<'_> {
                 return None;
             }
         };
+        let hospitals = u16::try_from(self.job.data.len()).unwrap_or(u16::MAX);
+        match runnable.releases(hospitals) {
+            Ok(all) if !all.is_empty() => {}
+            Ok(_) => {
+                let why = format!("'{name}' adds no noise, but privacy.mechanism promises some");
+                self.noiseless.push(stage.algorithm.problem(why));
+            }
+            Err(finding) => self.noiseless.push(stage.algorithm.problem(finding.to_string())),
+        }
         let id = self.code(&stage.name)?;
         let algorithm = Algorithm {
             id,

@@ -105,6 +105,12 @@ pub struct Privacy {
     pub hospitals_min: Option<At<u64>>,
     /// Shamir threshold.
     pub threshold: Option<At<u64>>,
+    /// Privacy mechanism; `none` when absent.
+    pub mechanism: Option<At<String>>,
+    /// Epsilon of the whole job for each data set.
+    pub epsilon: Option<At<f64>>,
+    /// Delta.
+    pub delta: Option<At<f64>>,
     /// What a drop means in stages that do not say.
     pub on_drop: OnDrop,
 }
@@ -182,7 +188,7 @@ fn read(root: &Section<'_>) -> Job {
         data: read_data(root),
         model: model::read(&root.section("model", &["outcome", "features", "family"])),
         stages: stages.iter().map(read_stage).collect(),
-        privacy: read_privacy(&root.section("privacy", &["hospitals_min", "threshold", "on_drop"])),
+        privacy: read_privacy(&root.section("privacy", PRIVACY_KEYS)),
         price: read_price(root),
         delivery: read_delivery(&root.section("delivery", &["outputs", "review", "delete_after"])),
         windows: read_windows(&root.section("windows", &["sign_within", "run_within", "accept_within"])),
@@ -256,6 +262,7 @@ const STAGE_KEYS: &[&str] = &[
     "on_drop",
 ];
 
+const PRIVACY_KEYS: &[&str] = &["hospitals_min", "threshold", "mechanism", "epsilon", "delta", "on_drop"];
 const ON_DROP: &[(&str, OnDrop)] = &[("continue", OnDrop::Continue), ("repeat", OnDrop::Repeat)];
 const ON_FAILURE: &[(&str, OnFailure)] = &[("abort", OnFailure::Abort), ("continue", OnFailure::Continue)];
 
@@ -308,6 +315,9 @@ fn read_privacy(part: &Section<'_>) -> Privacy {
     Privacy {
         hospitals_min: part.integer("hospitals_min", 1, u64::from(u16::MAX)),
         threshold: part.integer("threshold", 1, u64::from(u16::MAX)),
+        mechanism: part.text("mechanism"),
+        epsilon: part.number("epsilon"),
+        delta: part.number("delta"),
         on_drop: part.word("on_drop", ON_DROP).unwrap_or(OnDrop::Continue),
     }
 }

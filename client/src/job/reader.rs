@@ -221,6 +221,23 @@ impl<'d> Section<'d> {
     }
 
     /// A time such as `"14 days"`, in milliseconds.
+    /// A number, with or without a fraction, or the same in quotes.
+    pub(crate) fn number(&self, name: &str) -> Option<At<f64>> {
+        let value = self.value(name)?;
+        let text = match value.get_ref() {
+            DeValue::String(text) => Some(text.as_ref().to_owned()),
+            DeValue::Float(number) => Some(number.as_str().replace('_', "")),
+            other => whole(other).map(|number| number.to_string()),
+        };
+        match text.and_then(|text| text.trim().parse::<f64>().ok()) {
+            Some(number) => Some(self.at(name, value, number)),
+            None => {
+                self.problem(name, "must be a number, such as 1 or 0.5");
+                None
+            }
+        }
+    }
+
     pub(crate) fn duration(&self, name: &str) -> Option<At<u64>> {
         let value = self.value(name)?;
         match value.get_ref().as_str().and_then(duration::parse) {
