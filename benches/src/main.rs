@@ -8,10 +8,12 @@
 //!
 //! * [`round`]: whole rounds over QUIC on loopback, protected and plain.
 //! * [`secure_sum`]: what protecting a vector costs a hospital and the coordinator, beside Flower's primitives.
+//! * [`ledger`]: entries sequenced and final, one step's latency, and what a long log costs.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod child;
+mod ledger;
 mod machine;
 mod round;
 mod secure_sum;
@@ -60,6 +62,8 @@ enum Name {
     /// One case of `secure-sum`, in a process of its own.
     #[command(name = "bench-secure-sum", hide = true)]
     SecureSumCase(secure_sum::Case),
+    /// The ledger: entries sequenced and final a second, latency of a step, proofs, audit, restart, index.
+    Ledger(ledger::Options),
     /// One side of a comparison.
     #[command(flatten)]
     Side(round::Side),
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Name::Round { quick, only } => round::run(quick, &only),
         Name::SecureSum { quick, only, flower } => secure_sum::run(quick, &only, flower.as_deref()),
         Name::SecureSumCase(case) => secure_sum::run_one(case),
+        Name::Ledger(options) => ledger::run(&options),
         Name::Side(side) => side.run(),
     };
     match ended {

@@ -7,12 +7,14 @@ use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::error::StepError;
 use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::party::PartyId;
+use leben_contracts::agreement::snapshot;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::{Checkpoint, CheckpointError};
 use leben_contracts::ledger::entry::{Entry, EntryError};
 use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
 use leben_contracts::ledger::note::{Note, NoteError, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, PolicyError, UnknownSigners};
+use leben_contracts::ledger::prepare;
 use leben_contracts::ledger::proof::TlogProof;
 use leben_contracts::ledger::store::{LogReader, Mirror, MirrorError, ReadError, StoreError, durable_replace};
 use leben_contracts::ledger::turn::{Turn, TurnError, Turns, may_turn};
@@ -101,6 +103,8 @@ pub struct Ledger {
     state: State,
     size: u64,
     note: Option<Note>,
+    /// Entries that the snapshot beside the copy stands for.
+    snapshot: u64,
 }
 
 impl Ledger {
@@ -109,7 +113,16 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn open(home: &Home) -> Result<Ledger, LedgerError> {
-        Ledger::read(&home.ledger_dir(), &home.network().origin)
+        let (dir, origin) = (home.ledger_dir(), &home.network().origin);
+        let state = Ledger::snapshot(&dir, &home.ledger_state_dir(), origin).unwrap_or_else(|| State::new(origin));
+        Ledger::replayed(&dir, state)
+    }
+
+    /// The replay up to some entry, where an earlier command left one that fits; whatever is wrong with it, the entries are replayed.
+    fn snapshot(dir: &Path, state_dir: &Path, origin: &str) -> Option<State> {
+        let reader = LogReader::new(dir);
+        let size = Checkpoint::of(&reader.checkpoint().ok()?).ok()?.size;
+        snapshot::load(state_dir, origin, &reader, size, size).ok()?
     }
 
     /// Reads any published folder of this origin. Only the rules of entries are checked; see [`crate::verify`] for everything.
@@ -117,12 +130,16 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn read(dir: &Path, origin: &str) -> Result<Ledger, LedgerError> {
-        let reader = LogReader::new(dir);
-        let mut ledger = Ledger { reader, state: State::new(origin), size: 0, note: None };
+        Ledger::replayed(dir, State::new(origin))
+    }
+
+    fn replayed(dir: &Path, state: State) -> Result<Ledger, LedgerError> {
+        let begin = state.next_index();
+        let mut ledger = Ledger { reader: LogReader::new(dir), state, size: 0, note: None, snapshot: begin };
         if dir.join("checkpoint").is_file() {
             let note = ledger.reader.checkpoint()?;
             let size = Checkpoint::of(&note)?.size;
-            for first in (0..size).step_by(STEP) {
+            for first in (begin..size).step_by(STEP) {
                 let end = size.min(first.saturating_add(STEP as u64));
                 let leaves = ledger.reader.entries(first..end, size)?;
                 replay(&mut ledger.state, &mut Tree::default(), first, &leaves, |_, _, _| Ok(()))?;
@@ -203,7 +220,7 @@ impl Ledger {
     /// In words: none, or several.
     pub fn find(&self, me: Option<&PartyId>, name: &str) -> Result<&Contract, String> {
         if name == "last" {
-            let mine = self.state.contracts().filter(|contract| me.is_none_or(|me| contract.initiator == *me));
+            let mine = self.state.recent_contracts().filter(|contract| me.is_none_or(|me| contract.initiator == *me));
             return mine.max_by_key(|contract| contract.proposed_index).ok_or_else(|| {
                 "no contract was proposed from here yet; `leben submit job.toml` proposes one".to_owned()
             });
@@ -289,6 +306,10 @@ impl Ledger {
             mirror.publish_policy(&policy)?;
         }
         (self.state, self.size, self.note) = (state, checkpoint.size, Some(note.clone()));
+        if snapshot::is_due(self.size, self.snapshot) {
+            snapshot::save(&home.ledger_state_dir(), &self.state, &checkpoint.root)?;
+            self.snapshot = self.size;
+        }
         Ok(())
     }
 
@@ -350,8 +371,8 @@ fn replay(
     mut handle_turn: impl FnMut(u64, Turn, &Hash) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
     let mut turns = Turns::new(state.witness_policy());
-    for (index, leaf) in (first..).zip(leaves) {
-        let entry = Entry::parse(leaf).map_err(|source| LedgerError::Entry { index, source })?;
+    for ((index, leaf), entry) in (first..).zip(leaves).zip(prepare::entries(leaves, &*state)) {
+        let entry = entry.map_err(|source| LedgerError::Entry { index, source })?;
         state.apply(index, &entry).map_err(|source| LedgerError::Rules { index, source: Box::new(source) })?;
         tree.append(leaf_hash(leaf));
         if let Some(turn) = turns.step(&entry.action().kind, || state.witness_policy()) {

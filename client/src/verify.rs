@@ -14,7 +14,7 @@ use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note};
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use leben_contracts::ledger::proof::PROOF_BYTES_MAX;
 use leben_contracts::ledger::store::read_at_most;
-use leben_contracts::verify::{Options, VerifyError, verify_evidence, verify_folder, verify_proof};
+use leben_contracts::verify::{Options, Progress, VerifyError, verify_evidence, verify_folder, verify_proof};
 use serde_json::{Value, json};
 
 use crate::receipt::{RECEIPT_BYTES_MAX, Receipt};
@@ -58,6 +58,14 @@ pub struct Good {
 /// # Errors
 /// The first [`VerifyError`]; its exit code says of which kind.
 pub fn verify(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
+    verify_telling(path, wish, &mut |_| {})
+}
+
+/// As [`verify`]; `tell` hears how far the work on a whole log is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_telling(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Good, VerifyError> {
     if path.is_dir() {
         if path.join("receipt.json").is_file() {
             return evidence(path, wish);
@@ -66,7 +74,7 @@ pub fn verify(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
             let why = format!("holds no log itself; verify {}", path.join("ledger").display());
             return Err(malformed(path, why));
         }
-        return folder(path, wish);
+        return folder(path, wish, tell);
     }
     // The first byte tells a proof of a fork, which is JSON, from a tlog-proof.
     let bytes = read(path, PROOF_BYTES_MAX.max(EVIDENCE_BYTES_MAX))?;
@@ -93,7 +101,7 @@ fn read_note(path: &Path) -> Result<Note, VerifyError> {
     Note::parse(&read(path, NOTE_BYTES_MAX)?).map_err(|error| malformed(path, error))
 }
 
-fn folder(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
+fn folder(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Good, VerifyError> {
     let checkpoint = path.join("checkpoint");
     // The origin is not trusted: every signature and entry is checked against it below.
     let origin = Checkpoint::of(&read_note(&checkpoint)?).map_err(|error| malformed(&checkpoint, error))?.origin;
@@ -103,9 +111,10 @@ fn folder(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
         freshness: wish.freshness,
         known: wish.known.as_deref().map(read_note).transpose()?,
         replay: Some(&mut state),
+        progress: Some(tell),
     };
     let report = verify_folder(path, options)?;
-    let contracts = state.contracts().count();
+    let contracts = state.contracts_len();
     let lines = vec![
         format!("{} files read, every byte of them checked", report.files),
         format!(

@@ -9,7 +9,7 @@ pub mod folder;
 #[cfg(feature = "fs")]
 mod turns;
 #[cfg(feature = "fs")]
-pub use folder::{Options, Report, verify_folder};
+pub use folder::{Options, Progress, Report, verify_folder};
 
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::evidence::{EvidenceError, ForkEvidence};

@@ -4,11 +4,16 @@
 //! when its policy is met, and **final** when a quorum has said that it holds the cosigned checkpoint durably (the
 //! certificate round of LEDGER): from then on no loss of the coordinator can take it back.
 
+mod asking;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::note::{Note, SignatureLine, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+
+pub use asking::ASK_ENTRIES_MAX;
+use asking::{Witness, checkpoint_size};
 
 /// What the shell has to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +28,9 @@ pub enum Action {
         old: u64,
         /// Size of the checkpoint.
         to: u64,
-        /// The checkpoint, signed by the log.
-        note: String,
+        /// The checkpoint, signed by the log; none for a size on the way there, for a witness that takes up a long log in steps:
+        /// the shell signs one.
+        note: Option<String>,
     },
     /// Send a witness the certificates of the turns from this size on: it may have been away when they were published.
     Certificates {
@@ -57,29 +63,6 @@ pub enum Action {
         /// That many.
         size: u64,
     },
-}
-
-#[derive(Debug)]
-struct Witness {
-    /// Entries in its copy of the log.
-    holds: u64,
-    /// Size of the checkpoint it cosigned last, ever. More than it holds when its copy was lost.
-    signed: u64,
-    /// The question that it has not answered yet.
-    asked: Option<Asked>,
-    /// Largest size it has cosigned over this link.
-    cosigned: u64,
-    /// Size that it will not cosign, for a reason that asking again does not change.
-    declined: u64,
-    /// It would cosign that size later.
-    postponed: bool,
-}
-
-#[derive(Debug)]
-struct Asked {
-    holds: u64,
-    signed: u64,
-    to: u64,
 }
 
 /// Cosignatures of outside witnesses for one size. Hospitals are shown checkpoints without them: what a hospital keeps must be
@@ -221,6 +204,7 @@ impl Finality {
         let cosigning = |flight: &&mut Flight| flight.size == size && flight.stage == Stage::Cosigning;
         let Some(flight) = self.flight.as_mut().filter(cosigning) else {
             // The answer to an earlier question: the next one may be asked now.
+            self.go_on(party);
             self.advance();
             return Ok(());
         };
@@ -373,24 +357,32 @@ impl Finality {
             self.ask(party, &note);
         }
     }
-
-    fn ask(&mut self, party: &str, note: &str) {
-        let Some(to) = checkpoint_size(note) else { return };
-        let Some(witness) = self.witnesses.get_mut(party) else { return };
-        if witness.asked.is_some() || witness.cosigned >= to || witness.declined >= to {
-            return;
-        }
-        // It would have to sign a smaller tree than it has signed.
-        if witness.signed > to {
-            return;
-        }
-        witness.asked = Some(Asked { holds: witness.holds, signed: witness.signed, to });
-        let (from, old) = (witness.holds.min(to), witness.signed);
-        self.actions.push_back(Action::Ask { party: party.to_owned(), from, old, to, note: note.to_owned() });
-    }
 }
 
-fn checkpoint_size(note: &str) -> Option<u64> {
-    let note = Note::parse(note.as_bytes()).ok()?;
-    Checkpoint::of(&note).ok().map(|checkpoint| checkpoint.size)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+    use leben_contracts::ledger::note::{KeyType, NoteSigner};
+
+    #[test]
+    fn a_long_log_is_taken_up_in_steps() {
+        let log = NoteSigner::new("leben.test/log", KeyType::Ed25519, SigningKey::from_bytes(&[1; 32])).unwrap();
+        let mut note = Note::new(Checkpoint::new("leben.test/log", 10_000, [2; 32]).to_string()).unwrap();
+        note.push(log.sign(note.text(), 0)).unwrap();
+        let note = note.to_string();
+        let policy = Policy::k_of_n(log.vkey(), &[], 0).unwrap();
+        let mut finality = Finality::new(10_000, Some(note.clone()), policy);
+        finality.handle_up("hospital", 0, 0);
+        let mut holds = 0;
+        for to in [4096, 8192, 10_000] {
+            let shown = (to == 10_000).then(|| note.clone());
+            let ask = Action::Ask { party: "hospital".into(), from: holds, old: holds, to, note: shown };
+            let asked: Vec<Action> = std::iter::from_fn(|| finality.poll_action()).collect();
+            assert!(asked.contains(&ask), "{asked:?}");
+            finality.handle_cosigned("hospital", to, "").unwrap();
+            holds = to;
+        }
+        assert_eq!(finality.poll_action(), None);
+    }
 }

@@ -29,15 +29,16 @@ pub struct Step {
     pub body: Body,
 }
 
-/// Contracts that a job runs, or should run, for: id, standing, terms. Of those that are over only the ones that `has_job` names,
-/// so that the past of the ledger costs nothing.
-pub fn executable(state: &State, has_job: impl Fn(&ContractId) -> bool) -> Vec<(ContractId, Facts, Arc<Terms>)> {
-    let wanted = |contract: &&Contract| {
-        let over = contract.phase.is_terminal() || contract.delivery.is_some();
-        Facts::is_executable(contract) && (!over || has_job(&contract.id.0))
-    };
-    let found = state.contracts().filter(wanted);
-    found.map(|contract| (contract.id.0, Facts::of(contract), contract.terms.clone())).collect()
+/// Contracts that a job runs, or should run, for: id, standing, terms. Of those that are over only the ones in `jobs`, so that the
+/// past of the ledger costs nothing.
+pub fn executable(state: &State, jobs: &BTreeSet<ContractId>) -> Vec<(ContractId, Facts, Arc<Terms>)> {
+    let ended = jobs.iter().filter_map(|id| state.contract(&Hash32(*id))).filter(|c| c.phase.is_terminal());
+    let begins_or_goes_on = |c: &&Contract| c.delivery.is_none() || jobs.contains(&c.id.0);
+    let found = state.open_contracts().filter(begins_or_goes_on).chain(ended);
+    found
+        .filter(|contract| Facts::is_executable(contract))
+        .map(|contract| (contract.id.0, Facts::of(contract), contract.terms.clone()))
+        .collect()
 }
 
 /// A record of a job as the body of an action.

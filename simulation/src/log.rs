@@ -184,7 +184,11 @@ impl Log {
                     if !leaves.is_empty() {
                         wishes.push(Wish::Order(party.clone(), Order::Entries { first_index: from, leaves }));
                     }
-                    let request = AddCheckpoint::new(old, proof, Note::parse(note.as_bytes()).unwrap()).unwrap();
+                    let note = match note {
+                        Some(note) => Note::parse(note.as_bytes()).unwrap(),
+                        None => writer.sequencer.sign(to, merkle::root_at(&hashes, to).unwrap()).unwrap(),
+                    };
+                    let request = AddCheckpoint::new(old, proof, note).unwrap();
                     wishes.push(Wish::Order(party, Order::Cosign { body: request.to_string().into_bytes() }));
                 }
                 Action::Certificates { party, from } => {

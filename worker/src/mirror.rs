@@ -7,20 +7,24 @@
 
 mod certify;
 mod halt;
+mod restore;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use leben_contracts::agreement::Recorded;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
-use leben_contracts::ledger::entry::{ENTRY_BYTES_MAX, Entry};
+use leben_contracts::ledger::entry::ENTRY_BYTES_MAX;
 use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
-use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::witness::{Validator, Witness, WitnessError, WitnessRecord};
+
+pub use restore::Start;
 
 use crate::refusal::{Reason, Refusal};
 
-/// Most bytes of entries held while the checkpoint that covers them is awaited: 256 MiB, a first copy of about 200,000 entries.
+/// Most bytes of entries held while the checkpoint that covers them is awaited: 256 MiB. A long log comes in steps of 4,096 entries.
 pub const BUFFER_BYTES_MAX: usize = 256 << 20;
 /// Certificates held that came before their entries.
 const EARLY_MAX: usize = 1024;
@@ -90,11 +94,10 @@ pub enum Published {
 /// The copy.
 pub struct Mirror {
     log: VerifierKey,
-    validator: Validator<State>,
+    /// Replays what is validated; what is not yet certified is recorded there.
+    validator: Validator<Recorded>,
     certified: State,
     certified_note: Option<Note>,
-    /// Validated, not yet certified.
-    ahead: VecDeque<Entry>,
     roots: BTreeMap<u64, Hash>,
     tree: Tree,
     buffer: Vec<Vec<u8>>,
@@ -126,10 +129,9 @@ impl Mirror {
         let state = State::new(log.name());
         Ok(Mirror {
             log: log.clone(),
-            validator: Validator::new(witness, state.clone()),
+            validator: Validator::new(witness, Recorded::new(state.clone())),
             certified: state,
             certified_note: None,
-            ahead: VecDeque::new(),
             roots: BTreeMap::new(),
             tree: Tree::default(),
             buffer: Vec::new(),
@@ -140,31 +142,6 @@ impl Mirror {
             evidence: None,
             suspect: None,
         })
-    }
-
-    /// Takes up what lies on this hospital's own disk: leaves in order, and the certificate stored last.
-    ///
-    /// # Errors
-    /// The files do not hold what this node once checked.
-    pub fn restore(&mut self, leaves: &[Vec<u8>], certificate: Option<Note>) -> Result<(), Refusal> {
-        let damaged =
-            |why: String| Refusal::new(Reason::Ledger, format!("this hospital's own copy of the ledger: {why}"));
-        self.validator.catch_up(leaves).map_err(|error| damaged(error.to_string()))?;
-        for leaf in leaves {
-            self.take(leaf).map_err(|error| damaged(error.words))?;
-        }
-        let Some(note) = certificate else { return Ok(()) };
-        let checkpoint = self.checkpoint_of(&note)?;
-        if self.roots.get(&checkpoint.size) != Some(&checkpoint.root) {
-            return Err(damaged(format!("its certificate over {} entries does not fit its entries", checkpoint.size)));
-        }
-        self.advance(checkpoint.size)?;
-        if let Some(policy) = self.certified.witness_policy() {
-            let unmet = |error: String| damaged(format!("its certificate is not what was stored: {error}"));
-            policy.evaluate(&note, UnknownSigners::Ignore).map_err(|error| unmet(error.to_string()))?;
-        }
-        self.certified_note = Some(note);
-        Ok(())
     }
 
     /// The log's key.
@@ -194,7 +171,7 @@ impl Mirror {
 
     /// The state after everything validated, final or not: good for not asking twice, never for consent.
     pub fn validated(&self) -> &State {
-        self.validator.state()
+        self.validator.state().state()
     }
 
     /// The certificate, if there is one.
@@ -262,12 +239,7 @@ impl Mirror {
         };
         let entries = std::mem::take(&mut self.buffer);
         self.buffer_bytes = 0;
-        for leaf in &entries {
-            if let Err(refusal) = self.take(leaf) {
-                self.halted = Some(refusal.clone());
-                return Err(self.not_cosigned(refusal, None));
-            }
-        }
+        entries.iter().for_each(|leaf| self.take(leaf, true));
         let size = answer.record.checkpoint().size;
         Ok(Cosigned { size, entries, lines: answer.body(), record: answer.record })
     }
@@ -311,20 +283,19 @@ impl Mirror {
         while self.certified.next_index() < size {
             let index = self.certified.next_index();
             let missing = || Refusal::new(Reason::Ledger, format!("entry {index} is missing in this copy"));
-            let entry = self.ahead.pop_front().ok_or_else(missing)?;
-            self.certified.apply(index, &entry).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
+            let applied = self.validator.state_mut().take(size).ok_or_else(missing)?;
+            self.certified.follow(applied).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
         }
         let keep_from = size.saturating_sub(ROOTS_KEPT);
         self.roots = self.roots.split_off(&keep_from);
         Ok(())
     }
 
-    fn take(&mut self, leaf: &[u8]) -> Result<(), Refusal> {
-        let entry = Entry::parse(leaf).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
+    fn take(&mut self, leaf: &[u8], with_root: bool) {
         self.tree.append(leaf_hash(leaf));
-        self.roots.insert(self.tree.size(), self.tree.root());
-        self.ahead.push_back(entry);
-        Ok(())
+        if with_root {
+            self.roots.insert(self.tree.size(), self.tree.root());
+        }
     }
 
     fn checkpoint_of(&self, note: &Note) -> Result<Checkpoint, Refusal> {

@@ -3,10 +3,12 @@
 
 mod support;
 
+use leben_contracts::agreement::snapshot;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
 use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
 use leben_contracts::ledger::note::Note;
-use leben_worker::mirror::{Mirror, Published};
+use leben_worker::mirror::{Mirror, Published, Start};
 use leben_worker::refusal::Reason;
 use support::*;
 
@@ -201,6 +203,36 @@ fn a_restored_copy_stands_where_it_stood_and_notices_a_damaged_disk() {
     damaged[1].pop();
     assert!(new_mirror().restore(&damaged, Some(certificate.clone())).is_err());
     assert!(new_mirror().restore(&net.leaves[..3], Some(certificate)).is_err());
+}
+
+#[test]
+fn a_copy_taken_up_from_a_snapshot_is_the_one_that_was_replayed() {
+    let mut net = Net::new();
+    let certificate = Note::parse(&net.certificate(&["h2", "h3"])).unwrap();
+    let mut mirror = new_mirror();
+    mirror.restore(&net.leaves, Some(certificate.clone())).unwrap();
+    let (state, root) = mirror.snapshot().unwrap();
+    let (state, root) = snapshot::decode(&snapshot::encode(&state, &root).unwrap(), ORIGIN).unwrap();
+    assert_eq!(root, Checkpoint::of(&certificate).unwrap().root);
+    let leaves: Vec<Hash> = net.leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    let start = || Start { state: state.clone(), before: Tree::default(), leaves: leaves.clone() };
+    let mut again = new_mirror();
+    again.resume(start()).unwrap();
+    again.restore_certificate(Some(certificate.clone())).unwrap();
+    assert_eq!((again.size(), again.certified_size()), (mirror.size(), mirror.certified_size()));
+    assert!(again.is_certified_root(&root));
+    let held = net.leaves.len();
+    net.offer_data("h1");
+    for copy in [&mut mirror, &mut again] {
+        copy.handle_entries(held as u64, net.leaves[held..].to_vec()).unwrap();
+        let body = net.cosign_body(0);
+        copy.handle_cosign(net.now_ms, &body).unwrap();
+        assert!(matches!(copy.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::New(_))));
+    }
+    assert_eq!(mirror.certified().to_bytes().unwrap(), again.certified().to_bytes().unwrap());
+    assert_eq!(again.certified().to_bytes().unwrap(), net.state().to_bytes().unwrap());
+    let short = Start { leaves: leaves[1..].to_vec(), ..start() };
+    assert!(new_mirror().resume(short).is_err());
 }
 
 #[test]

@@ -58,6 +58,40 @@ pub fn paint(paint: Paint, text: &str) -> String {
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }
 
+/// A bar of entries on standard error, where that is a terminal; gone when it is dropped.
+pub struct Counting(ProgressBar);
+
+impl Counting {
+    /// Nothing is shown yet.
+    pub fn new() -> Counting {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len} entries, {per_sec}");
+        Counting(style.map_or(bar.clone(), |style| bar.with_style(style)))
+    }
+
+    /// So far, of so many. Another word begins anew.
+    pub fn show(&self, what: &'static str, done: u64, total: u64) {
+        if self.0.message() != what {
+            self.0.reset();
+            self.0.set_message(what);
+            self.0.set_length(total);
+        }
+        self.0.set_position(done);
+    }
+}
+
+impl Default for Counting {
+    fn default() -> Self {
+        Counting::new()
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// What `leben watch` shows.
 pub enum Display {
     /// One JSON object a line.

@@ -4,12 +4,12 @@
 //! (the rest is released), or voided, or times out; linked transfers happen all or not at all. Integers and checked arithmetic only.
 
 use super::party::PartyId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What an account counts. Units never mix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Money, in whole credits.
@@ -21,7 +21,7 @@ pub enum Unit {
 }
 
 /// The name of an account.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AccountId(String);
 
@@ -75,7 +75,7 @@ impl fmt::Debug for AccountId {
 pub type TransferId = String;
 
 /// One account's four sums. What may be spent is `credits_posted - debits_posted - debits_pending`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// What it counts.
     pub unit: Unit,
@@ -104,7 +104,7 @@ impl Account {
 }
 
 /// A held transfer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// From.
     pub debit: AccountId,
@@ -117,7 +117,7 @@ pub struct Pending {
 }
 
 /// How a held transfer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// This much was posted, the rest released.
@@ -216,7 +216,7 @@ pub enum AccountError {
 }
 
 /// Every account, every hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounts {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) pending: BTreeMap<TransferId, Pending>,

@@ -37,7 +37,7 @@ pub enum BodyError {
 macro_rules! bodies {
     ($($name:ident($body:ty),)*) => {
         /// The kinds of action, as `Action::kind` names them.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[allow(missing_docs)] // each is documented at the body of its name
         pub enum Kind { $($name,)* }
 

@@ -6,12 +6,12 @@ use super::hash::{ContractId, Hash32};
 use super::party::{Code, PartyId};
 use super::table::Phase;
 use super::terms::{OnFailure, Stage, Terms};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A contract as replayed from the ledger. The fields are read freely; only the state machine makes and changes one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Contract {
     /// Payload hash of its Propose.
@@ -69,7 +69,7 @@ pub struct Contract {
 }
 
 /// An acceptance in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptRecord {
     /// Payload hash of the Accept: what Arm names.
     pub payload: Hash32,
@@ -80,7 +80,7 @@ pub struct AcceptRecord {
 }
 
 /// Credits held for a contract: one hold for each split.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Funding {
     /// Payload hash of the Fund.
     pub payload: Hash32,
@@ -91,7 +91,7 @@ pub struct Funding {
 }
 
 /// Privacy budget held for a contract.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// Payload hash of the BudgetReserve.
     pub payload: Hash32,
@@ -102,7 +102,7 @@ pub struct Reservation {
 }
 
 /// The contract is executable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {
     /// Index of the Arm entry: what a worker asks a proof for.
     pub index: u64,
@@ -113,7 +113,7 @@ pub struct Armed {
 }
 
 /// The frozen key directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// From 1; each RoundFreeze adds one.
     pub epoch: u32,
@@ -126,7 +126,7 @@ pub struct Directory {
 }
 
 /// A stage that has started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageProgress {
     /// Sequenced time of the latest try, Unix milliseconds.
     pub started_ms: u64,
@@ -141,7 +141,7 @@ pub struct StageProgress {
 }
 
 /// The result is with the recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryRecord {
     /// Index of the Deliver entry.
     pub index: u64,
@@ -154,7 +154,7 @@ pub struct DeliveryRecord {
 }
 
 /// Who stopped a contract.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspension {
     /// Owners.
     pub owners: BTreeSet<PartyId>,
@@ -169,7 +169,7 @@ pub struct Suspension {
 }
 
 /// What an admin said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
     /// Who.
     pub admin: PartyId,
@@ -182,7 +182,7 @@ pub struct Review {
 }
 
 /// How a contract ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// The step that ended it.
     pub by: Kind,

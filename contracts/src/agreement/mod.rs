@@ -11,7 +11,7 @@
 //! knows a clock: deadlines are compared with an entry's own sequenced time.
 //!
 //! Reading order: `party.rs`, `terms.rs`, `terms_check.rs`, `terms_text.rs`, `stage_graph.rs`, `purpose.rs`, `body.rs`, `table.rs`,
-//! `contract.rs`, `state.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
+//! `contract.rs`, `kept.rs`, `seen.rs`, `state.rs`, `recorded.rs`, `snapshot.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
 //! `action_text.rs`.
 
 pub mod accounts;
@@ -27,6 +27,7 @@ pub mod error;
 #[cfg(test)]
 mod execute_tests;
 pub mod hash;
+mod kept;
 #[cfg(test)]
 mod keys_tests;
 #[cfg(test)]
@@ -34,7 +35,10 @@ mod network_tests;
 pub mod party;
 pub mod purpose;
 pub mod purpose_table;
+pub mod recorded;
+mod seen;
 pub mod settlement;
+pub mod snapshot;
 mod stage_graph;
 pub mod state;
 #[cfg(test)]
@@ -66,6 +70,7 @@ pub use due::{Due, Header};
 pub use error::{Reason, StepError};
 pub use hash::{ContractId, Hash32, X25519Key};
 pub use party::{Code, OrgKind, Party, PartyId, PartyKeys, Role};
+pub use recorded::Recorded;
 pub use state::State;
 pub use table::Phase;
 pub use terms::Terms;

@@ -7,28 +7,28 @@
 
 use super::accounts::{AccountId, Accounts, Plan, Unit};
 use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer};
-use super::contract::Contract;
 use super::error::{Reason, StepError};
-use super::hash::{ContractId, Hash32};
+use super::hash::Hash32;
+use super::kept::{Contracts, Kept};
 use super::party::{Party, PartyId};
+use super::seen::Seen;
 use super::step::Step;
 use crate::ledger::Replay;
 use crate::ledger::entry::{Entry, Envelope, origin_hash};
 use crate::ledger::follow::Refusal;
 use crate::ledger::key::PublicKey;
 use crate::ledger::policy;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Everything the ledger says. Grows with the ledger; may be lost and rebuilt from it at any time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub(super) origin: String,
     pub(super) network: Hash32,
     pub(super) next_index: u64,
     pub(super) now_ms: u64,
-    pub(super) seen: BTreeMap<Hash32, u64>,
+    pub(super) seen: Seen,
     pub(super) coordinator: Option<PartyId>,
     pub(super) log_key: Option<PublicKey>,
     pub(super) policy: Option<PolicyRecord>,
@@ -41,21 +41,20 @@ pub struct State {
     pub(super) datasets: BTreeMap<String, Dataset>,
     pub(super) algorithms: BTreeMap<Hash32, AlgorithmRecord>,
     pub(super) computes: BTreeMap<Hash32, ComputeRecord>,
-    pub(super) contracts: BTreeMap<ContractId, Arc<Contract>>,
-    pub(super) open: BTreeSet<ContractId>,
+    pub(super) contracts: Contracts,
     pub(super) budgets: BTreeMap<String, BudgetRecord>,
     pub(super) accounts: Accounts,
 }
 
 /// A party key in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Signer {
     pub(super) party: PartyId,
     pub(super) key: PublicKey,
 }
 
 /// Who cosigns, from a PolicyChange.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRecord {
     /// The validators, sorted.
     pub validators: Vec<PartyId>,
@@ -66,7 +65,7 @@ pub struct PolicyRecord {
 }
 
 /// An offered data set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataset {
     /// The hospital.
     pub owner: PartyId,
@@ -79,7 +78,7 @@ pub struct Dataset {
 }
 
 /// Offered code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlgorithmRecord {
     /// Who offers it.
     pub provider: PartyId,
@@ -88,7 +87,7 @@ pub struct AlgorithmRecord {
 }
 
 /// Offered machines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComputeRecord {
     /// Who offers them.
     pub provider: PartyId,
@@ -97,7 +96,7 @@ pub struct ComputeRecord {
 }
 
 /// A data set's privacy budget.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetRecord {
     /// The hospital.
     pub owner: PartyId,
@@ -106,7 +105,7 @@ pub struct BudgetRecord {
 }
 
 /// One thing that an entry changes. Making one is the check, applying one cannot fail.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Change {
     Coordinator(PartyId, PublicKey),
     Party(Box<Party>),
@@ -121,8 +120,34 @@ pub(super) enum Change {
     Compute(Hash32, ComputeRecord),
     ComputeGone(Hash32),
     Budget(String, BudgetRecord),
-    Contract(Box<Contract>),
+    Contract(Kept),
     Money(Plan),
+}
+
+/// What one entry changed. Another replay that stands right before that entry takes it over with [`State::follow`].
+#[derive(Debug, Clone)]
+pub struct Applied {
+    index: u64,
+    kind: String,
+    seq_ms: u64,
+    payload: Hash32,
+    not_after_ms: u64,
+    timeouts: Plan,
+    changes: Vec<Change>,
+}
+
+impl Applied {
+    /// Index of the entry.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Kind of its action.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
 }
 
 impl State {
@@ -139,7 +164,7 @@ impl State {
             network,
             next_index: 0,
             now_ms: 0,
-            seen: BTreeMap::new(),
+            seen: Seen::default(),
             coordinator: None,
             log_key: None,
             policy: None,
@@ -152,8 +177,7 @@ impl State {
             datasets: BTreeMap::new(),
             algorithms: BTreeMap::new(),
             computes: BTreeMap::new(),
-            contracts: BTreeMap::new(),
-            open: BTreeSet::new(),
+            contracts: Contracts::default(),
             budgets: BTreeMap::new(),
             accounts,
         }
@@ -173,6 +197,34 @@ impl State {
     /// # Errors
     /// [`StepError`]; then nothing has changed.
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), StepError> {
+        let applied = self.plan(index, entry)?;
+        self.commit_all(applied);
+        Ok(())
+    }
+
+    /// As [`State::apply`]; what comes back makes another replay follow this one, see [`State::follow`].
+    ///
+    /// # Errors
+    /// [`StepError`]; then nothing has changed.
+    pub fn advance(&mut self, index: u64, entry: &Entry) -> Result<Applied, StepError> {
+        let applied = self.plan(index, entry)?;
+        self.commit_all(applied.clone());
+        Ok(applied)
+    }
+
+    /// Takes over what an entry changed in a replay of the same log.
+    ///
+    /// # Errors
+    /// [`Reason::Index`] when it is not this replay's next entry; then nothing has changed.
+    pub fn follow(&mut self, applied: Applied) -> Result<(), Reason> {
+        if applied.index != self.next_index {
+            return Err(Reason::Index { got: applied.index, next: self.next_index });
+        }
+        self.commit_all(applied);
+        Ok(())
+    }
+
+    fn plan(&self, index: u64, entry: &Entry) -> Result<Applied, StepError> {
         let envelope = entry.envelope();
         if index != self.next_index {
             let reason = Reason::Index { got: index, next: self.next_index };
@@ -180,12 +232,18 @@ impl State {
         }
         let changes = self.changes(entry.seq_ms(), envelope, Hash32(entry.leaf_hash()))?;
         let timeouts = self.accounts.plan(entry.seq_ms(), &[]).map_err(|e| refused(envelope, e.into()))?;
+        let payload = Hash32(envelope.payload_hash());
+        let (kind, not_after_ms) = (envelope.action().kind.clone(), envelope.action().not_after_ms);
+        Ok(Applied { index, kind, seq_ms: entry.seq_ms(), payload, not_after_ms, timeouts, changes })
+    }
+
+    fn commit_all(&mut self, applied: Applied) {
+        let Applied { index, kind: _, seq_ms, payload, not_after_ms, timeouts, changes } = applied;
         self.accounts.commit(timeouts);
         changes.into_iter().for_each(|change| self.commit(change));
-        self.seen.insert(Hash32(envelope.payload_hash()), index);
-        self.now_ms = entry.seq_ms();
+        self.seen.insert(payload, index, not_after_ms, seq_ms);
+        self.now_ms = seq_ms;
         self.next_index = index.saturating_add(1);
-        Ok(())
     }
 
     fn changes(&self, seq_ms: u64, envelope: &Envelope, leaf: Hash32) -> Result<Vec<Change>, StepError> {
@@ -209,14 +267,7 @@ impl State {
             Change::Compute(id, record) => _ = self.computes.insert(id, record),
             Change::ComputeGone(id) => _ = self.computes.remove(&id),
             Change::Budget(key, record) => _ = self.budgets.insert(key, record),
-            Change::Contract(contract) => {
-                if contract.phase.is_terminal() {
-                    self.open.remove(&contract.id);
-                } else {
-                    self.open.insert(contract.id);
-                }
-                self.contracts.insert(contract.id, Arc::new(*contract));
-            }
+            Change::Contract(contract) => self.contracts.insert(contract),
             Change::Money(plan) => self.accounts.commit(plan),
         }
     }
@@ -240,6 +291,14 @@ impl Replay for State {
 
     fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), Refusal> {
         Self::apply(self, index, entry).map_err(Refusal::from)
+    }
+
+    fn find(&self, payload_hash: &[u8; 32]) -> Option<u64> {
+        self.seen(&Hash32(*payload_hash))
+    }
+
+    fn key_of(&self, keyid: &str) -> Option<PublicKey> {
+        self.signers.get(keyid).map(|signer| signer.key)
     }
 
     fn policy(&self) -> Option<policy::Policy> {

@@ -36,10 +36,10 @@ impl State {
         self.now_ms
     }
 
-    /// The index under which a payload was recorded first.
+    /// The index under which a payload was recorded first; none once its time is over, see [`crate::ledger::Replay::find`].
     #[must_use]
     pub fn seen(&self, payload: &Hash32) -> Option<u64> {
-        self.seen.get(payload).copied()
+        self.seen.find(payload)
     }
 
     /// Who sequences.
@@ -118,17 +118,28 @@ impl State {
     /// A contract by id.
     #[must_use]
     pub fn contract(&self, id: &ContractId) -> Option<&Contract> {
-        self.contracts.get(id).map(AsRef::as_ref)
+        self.contracts.get(id)
     }
 
-    /// All contracts, by id.
+    /// All contracts, by id. Takes time and memory with the whole past; where that is not needed, see [`State::recent_contracts`].
     pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.contracts.values().map(AsRef::as_ref)
+        self.contracts.iter()
+    }
+
+    /// How many contracts there are.
+    #[must_use]
+    pub fn contracts_len(&self) -> usize {
+        self.contracts.len()
+    }
+
+    /// Contracts that have not ended, by id, and the latest 256 that have, in the order in which they did.
+    pub fn recent_contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts.open().chain(self.contracts.recent())
     }
 
     /// Contracts that have not ended, by id.
     pub fn open_contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.open.iter().filter_map(|id| self.contract(id))
+        self.contracts.open()
     }
 
     /// Declared privacy budgets, by `owner/name`.
@@ -147,6 +158,17 @@ impl State {
     #[must_use]
     pub fn credits(&self, party: &PartyId) -> u64 {
         self.accounts.credits(party)
+    }
+
+    /// The state without ended contracts, and those, by id, as JSON: for a snapshot.
+    pub(super) fn split(&self) -> (Self, impl Iterator<Item = (&ContractId, &[u8])>) {
+        let (contracts, ended) = self.contracts.split();
+        (Self { contracts, ..self.clone() }, ended)
+    }
+
+    /// Puts back a contract that has ended.
+    pub(super) fn join(&mut self, id: ContractId, json: Vec<u8>) {
+        self.contracts.join(id, json);
     }
 
     /// The state as canonical JSON: equal states are equal bytes.

@@ -5,6 +5,7 @@ use super::body::{Body, Kind};
 use super::contract::Contract;
 use super::error::{Reason, mismatch};
 use super::hash::{ContractId, Hash32};
+use super::kept::Kept;
 use super::party::{Party, PartyId, PartyKeys, Role};
 use super::state::{Change, State};
 use super::table::{Order, Phase, Rule, Who, rule_of};
@@ -176,7 +177,7 @@ impl<'a> Step<'a> {
         if rule.order == Order::Sequential {
             after.head = self.leaf;
         }
-        let mut changes = vec![Change::Contract(Box::new(after))];
+        let mut changes = vec![Change::Contract(Kept::new(after))];
         if !money.is_empty() {
             changes.push(Change::Money(self.state.accounts.plan(self.seq_ms, &money)?));
         }

@@ -4,6 +4,7 @@ use super::accounts::{AccountId, Pending, Transfer};
 use super::body::{Accept, Amend, Arm, Fund, Propose, Withdraw};
 use super::contract::{AcceptRecord, Armed, Contract, Ended, Funding, Suspension, dataset_key};
 use super::error::{Reason, mismatch, short};
+use super::kept::Kept;
 use super::party::Code;
 use super::settlement::{closing_transfers, shares};
 use super::state::Change;
@@ -50,7 +51,7 @@ impl Step<'_> {
             reviews: Vec::new(),
             ended: None,
         };
-        Ok(vec![Change::Contract(Box::new(contract))])
+        Ok(vec![Change::Contract(Kept::new(contract))])
     }
 
     pub(super) fn amend(&self, contract: &mut Contract, body: &Amend) -> Money {

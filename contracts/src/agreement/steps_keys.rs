@@ -9,6 +9,7 @@ use super::body::{KeyRevoke, KeyRotate, quorum};
 use super::contract::Contract;
 use super::error::{Reason, mismatch};
 use super::hash::X25519Key;
+use super::kept::Kept;
 use super::party::{Code, KeyPeriod, Party, PartyId, PartyKeys, Role};
 use super::state::{Change, PolicyRecord};
 use super::step::Step;
@@ -152,7 +153,7 @@ impl Step<'_> {
             let mut after = before.clone();
             if let Some(transfers) = self.without(&mut after, id)? {
                 money.extend(transfers);
-                changes.push(Change::Contract(Box::new(after)));
+                changes.push(Change::Contract(Kept::new(after)));
             }
         }
         if !money.is_empty() {

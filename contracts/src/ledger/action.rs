@@ -93,6 +93,45 @@ pub struct Action {
 }
 
 impl Action {
+    /// Parses canonical JSON of at most `bytes_max` bytes, and checks the fields as [`Action::validate`] does.
+    ///
+    /// # Errors
+    /// [`EntryError`].
+    pub fn parse(bytes: &[u8], bytes_max: usize) -> Result<Self, EntryError> {
+        let plain = || {
+            let action: Self = serde_json::from_slice(bytes).ok()?;
+            (bytes.len() <= bytes_max && action.encode().ok()? == bytes).then_some(action)
+        };
+        // What re-encodes to the same bytes is canonical; only what does not is read again, for the reason's name.
+        let action = match plain() {
+            Some(action) => action,
+            None => canonical::from_bytes_exact(bytes, bytes_max).map_err(EntryError::Payload)?,
+        };
+        action.validate()?;
+        Ok(action)
+    }
+
+    /// The action as canonical JSON: its fields in the order of their names, the same bytes as [`canonical::to_bytes`] makes.
+    ///
+    /// # Errors
+    /// A body with a number that is no integer within 2^53, or nested too deep.
+    pub fn encode(&self) -> Result<Vec<u8>, CanonicalError> {
+        let mut out = canonical::Fields::new();
+        out.text("actor", &self.actor);
+        out.value("body", &self.body)?;
+        self.contract.iter().for_each(|contract| out.text("contract", contract));
+        out.text("kind", &self.kind);
+        out.text("network", &self.network);
+        out.number("not_after_ms", self.not_after_ms)?;
+        out.number("not_before_ms", self.not_before_ms)?;
+        out.text("nonce", &self.nonce);
+        self.prev.iter().for_each(|prev| out.text("prev", prev));
+        out.text("role", &self.role);
+        self.terms_version.iter().try_for_each(|version| out.number("terms_version", u64::from(*version)))?;
+        out.number("v", u64::from(self.v))?;
+        Ok(out.end())
+    }
+
     /// Checks the fields that mean the same for every kind.
     ///
     /// # Errors

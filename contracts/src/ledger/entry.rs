@@ -7,6 +7,7 @@ use super::action::field;
 pub use super::action::{Action, EntryError};
 use super::canonical;
 pub use super::key::{KeyError, PublicKey, hash_from_hex};
+use super::signed::Verified;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signer, SigningKey};
@@ -56,8 +57,9 @@ pub struct EnvelopeSignature {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     action: Action,
-    payload: Vec<u8>,
-    signatures: Vec<EnvelopeSignature>,
+    pub(super) payload: Vec<u8>,
+    pub(super) signatures: Vec<EnvelopeSignature>,
+    pub(super) verified: Verified,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,7 +97,7 @@ impl Envelope {
     pub(super) fn unsigned(action: &Action) -> Result<Self, EntryError> {
         action.validate()?;
         let payload = canonical::to_bytes(action)?;
-        let envelope = Self { action: action.clone(), payload, signatures: Vec::new() };
+        let envelope = Self { action: action.clone(), payload, signatures: Vec::new(), verified: Verified::default() };
         envelope.check_size()?;
         Ok(envelope)
     }
@@ -138,6 +140,14 @@ impl Envelope {
     /// # Errors
     /// Anything that is not exactly what [`Envelope::to_bytes`] writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
+        // What re-encodes to the same bytes is canonical; only what does not is read again, for the reason's name.
+        if bytes.len() <= ENVELOPE_BYTES_MAX
+            && let Ok(json) = serde_json::from_slice::<EnvelopeJson>(bytes)
+            && let Ok(envelope) = Self::from_json(json)
+            && envelope.to_bytes() == bytes
+        {
+            return Ok(envelope);
+        }
         Self::from_json(canonical::from_bytes_exact(bytes, ENVELOPE_BYTES_MAX)?)
     }
 
@@ -151,10 +161,9 @@ impl Envelope {
         }
         let payload =
             BASE64.decode(&json.payload).map_err(|_| field("payload", "must be standard base64 with padding"))?;
-        let action: Action = canonical::from_bytes_exact(&payload, ENVELOPE_BYTES_MAX).map_err(EntryError::Payload)?;
-        action.validate()?;
+        let action = Action::parse(&payload, ENVELOPE_BYTES_MAX)?;
         let signatures = json.signatures.into_iter().map(read_signature).collect::<Result<_, _>>()?;
-        let envelope = Self { action, payload, signatures };
+        let envelope = Self { action, payload, signatures, verified: Verified::default() };
         envelope.check_signers()?;
         Ok(envelope)
     }
@@ -162,15 +171,6 @@ impl Envelope {
     /// As [`Envelope::parse`], where nobody may have signed yet.
     pub(super) fn parse_unsigned(bytes: &[u8]) -> Result<Self, EntryError> {
         Self::from_json_unsigned(canonical::from_bytes_exact(bytes, ENVELOPE_BYTES_MAX)?)
-    }
-
-    fn to_json(&self) -> EnvelopeJson {
-        let signature = |s: &EnvelopeSignature| SignatureJson { keyid: s.keyid.clone(), sig: BASE64.encode(s.sig) };
-        EnvelopeJson {
-            payload: BASE64.encode(&self.payload),
-            payload_type: PAYLOAD_TYPE.to_owned(),
-            signatures: self.signatures.iter().map(signature).collect(),
-        }
     }
 
     fn check(&self) -> Result<(), EntryError> {
@@ -203,16 +203,21 @@ impl Envelope {
     /// The envelope as canonical JSON. Every field is plain ASCII, so this is the canonical encoding by construction.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let json = self.to_json();
-        let signatures: Vec<String> =
-            json.signatures.iter().map(|s| format!(r#"{{"keyid":"{}","sig":"{}"}}"#, s.keyid, s.sig)).collect();
-        format!(
-            r#"{{"payload":"{}","payloadType":"{}","signatures":[{}]}}"#,
-            json.payload,
-            json.payload_type,
-            signatures.join(",")
-        )
-        .into_bytes()
+        let mut out = String::with_capacity(self.payload.len() * 4 / 3 + 192 * self.signatures.len() + 128);
+        out.push_str(r#"{"payload":""#);
+        BASE64.encode_string(&self.payload, &mut out);
+        out.push_str(r#"","payloadType":""#);
+        out.push_str(PAYLOAD_TYPE);
+        out.push_str(r#"","signatures":["#);
+        for (i, s) in self.signatures.iter().enumerate() {
+            out.push_str(if i == 0 { r#"{"keyid":""# } else { r#",{"keyid":""# });
+            out.push_str(&s.keyid);
+            out.push_str(r#"","sig":""#);
+            BASE64.encode_string(s.sig, &mut out);
+            out.push_str(r#""}"#);
+        }
+        out.push_str("]}");
+        out.into_bytes()
     }
 
     /// The action, parsed from exactly the signed bytes.
@@ -237,34 +242,6 @@ impl Envelope {
     #[must_use]
     pub fn signatures(&self) -> &[EnvelopeSignature] {
         &self.signatures
-    }
-
-    /// Verifies that all of `keys` signed, and that nobody else did.
-    ///
-    /// # Errors
-    /// [`EntryError::Unsigned`], [`EntryError::UnknownKey`], [`EntryError::Signature`], each with the key id.
-    pub fn verify(&self, keys: &[PublicKey]) -> Result<(), EntryError> {
-        let ids: Vec<String> = keys.iter().map(PublicKey::keyid).collect();
-        if let Some(missing) = ids.iter().find(|id| !self.signatures.iter().any(|s| s.keyid == **id)) {
-            return Err(EntryError::Unsigned { keyid: missing.clone() });
-        }
-        self.verify_with(|keyid| ids.iter().position(|id| id == keyid).and_then(|i| keys.get(i).copied()))
-    }
-
-    /// Verifies every signature under the key that `key_of` finds for its key id; an id it does not know is an error.
-    ///
-    /// # Errors
-    /// [`EntryError::UnknownKey`], [`EntryError::Signature`].
-    pub fn verify_with(&self, key_of: impl Fn(&str) -> Option<PublicKey>) -> Result<(), EntryError> {
-        let message = pre_authentication(&self.payload);
-        for s in &self.signatures {
-            let key = key_of(&s.keyid).ok_or_else(|| EntryError::UnknownKey { keyid: s.keyid.clone() })?;
-            let ok = key.keyid() == s.keyid && key.verify_strict(&message, &s.sig).is_ok();
-            if !ok {
-                return Err(EntryError::Signature { keyid: s.keyid.clone() });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -315,6 +292,13 @@ impl Entry {
     /// # Errors
     /// Anything that is not exactly what [`Entry::new`] writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() <= ENTRY_BYTES_MAX
+            && let Ok(EntryJson { envelope, seq_ms, v: 1 }) = serde_json::from_slice(bytes)
+            && let Ok(entry) = Envelope::from_json(envelope).and_then(|envelope| Self::new(envelope, seq_ms))
+            && entry.bytes == bytes
+        {
+            return Ok(entry);
+        }
         let json: EntryJson = canonical::from_bytes_exact(bytes, ENTRY_BYTES_MAX)?;
         if json.v != 1 {
             return Err(field("v", "must be 1; this program is older than the log, upgrade it"));
@@ -327,6 +311,10 @@ impl Entry {
     #[must_use]
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    pub(super) fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
     }
 
     /// Shorthand for `envelope().action()`.

@@ -2,7 +2,6 @@
 
 use super::Replay;
 use super::entry::{Entry, EntryError, Envelope, origin_hash};
-use std::collections::HashMap;
 
 /// Why an envelope may not become, or an entry may not be, the next one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,21 +57,23 @@ fn distance(not_before_ms: u64, not_after_ms: u64, seq_ms: u64) -> String {
 }
 
 /// A state machine with its place in the log.
-///
-/// Memory grows by about 50 bytes an entry, for the payload hashes already seen.
 #[derive(Debug, Clone)]
 pub struct Follower<R> {
     network: String,
     next_index: u64,
     last_seq_ms: u64,
-    seen: HashMap<[u8; 32], u64>,
     replay: R,
 }
 
 impl<R: Replay> Follower<R> {
     /// At the start of the log with this origin.
     pub fn new(origin: &str, replay: R) -> Self {
-        Self { network: origin_hash(origin), next_index: 0, last_seq_ms: 0, seen: HashMap::new(), replay }
+        Self::resume(origin, 0, 0, replay)
+    }
+
+    /// Behind `next_index` entries, the last of them sequenced at `last_seq_ms`, all of which `replay` has taken into account.
+    pub fn resume(origin: &str, next_index: u64, last_seq_ms: u64, replay: R) -> Self {
+        Self { network: origin_hash(origin), next_index, last_seq_ms, replay }
     }
 
     /// Index of the entry that comes next.
@@ -90,9 +91,14 @@ impl<R: Replay> Follower<R> {
         &self.replay
     }
 
-    /// Where an action was first recorded, by its payload hash.
+    /// The state machine, to take from it what it keeps for others. Entries reach it through [`Follower::apply`] alone.
+    pub fn replay_mut(&mut self) -> &mut R {
+        &mut self.replay
+    }
+
+    /// Where an action was first recorded, by its payload hash, as far as the state machine remembers.
     pub fn find(&self, payload_hash: &[u8; 32]) -> Option<u64> {
-        self.seen.get(payload_hash).copied()
+        self.replay.find(payload_hash)
     }
 
     /// Whether an envelope may become the next entry at `seq_ms`.
@@ -111,7 +117,6 @@ impl<R: Replay> Follower<R> {
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Refusal> {
         self.check_place(entry.seq_ms(), entry.envelope())?;
         self.replay.apply(self.next_index, entry)?;
-        self.seen.insert(entry.envelope().payload_hash(), self.next_index);
         self.last_seq_ms = entry.seq_ms();
         self.next_index = self.next_index.saturating_add(1);
         Ok(())

@@ -16,8 +16,10 @@ pub mod keyfile;
 pub mod merkle;
 pub mod note;
 pub mod policy;
+pub mod prepare;
 pub mod proof;
 pub mod sequencer;
+mod signed;
 #[cfg(feature = "fs")]
 pub mod store;
 pub mod tile;
@@ -29,7 +31,7 @@ use follow::Refusal;
 
 /// A state machine that follows the log: the sequencer asks it before an entry is admitted, validators and the offline
 /// verifier feed it every entry in order. The same entries always give the same answers.
-pub trait Replay {
+pub trait Replay: Sync {
     /// Whether an envelope may become the next entry if it is sequenced at `seq_ms`. Changes nothing.
     ///
     /// # Errors
@@ -41,6 +43,17 @@ pub trait Replay {
     /// # Errors
     /// [`Refusal::Signature`] or [`Refusal::State`]: why this entry should not be where it is.
     fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), Refusal>;
+
+    /// Where an action was recorded first, by its payload hash; a second copy of it is refused. An action whose time is over for good
+    /// may be forgotten: it cannot be recorded again.
+    fn find(&self, _payload_hash: &[u8; 32]) -> Option<u64> {
+        None
+    }
+
+    /// The public key that a key id names at this moment, if any: signatures are verified under it ahead of their turn.
+    fn key_of(&self, _keyid: &str) -> Option<key::PublicKey> {
+        None
+    }
 
     /// The witness policy that the ledger itself says is in force after the entries applied so far, if its entries say so. A
     /// published `policy` file that says otherwise is refused by the verifier.
@@ -68,6 +81,12 @@ impl<R: Replay + ?Sized> Replay for &mut R {
     }
     fn apply(&mut self, index: u64, entry: &entry::Entry) -> Result<(), Refusal> {
         (**self).apply(index, entry)
+    }
+    fn find(&self, payload_hash: &[u8; 32]) -> Option<u64> {
+        (**self).find(payload_hash)
+    }
+    fn key_of(&self, keyid: &str) -> Option<key::PublicKey> {
+        (**self).key_of(keyid)
     }
     fn policy(&self) -> Option<policy::Policy> {
         (**self).policy()

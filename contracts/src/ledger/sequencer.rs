@@ -2,11 +2,12 @@
 
 use super::Replay;
 use super::checkpoint::Checkpoint;
-use super::entry::{Entry, Envelope};
+use super::entry::{Entry, EntryError, Envelope};
 use super::follow::{Follower, Refusal};
 use super::merkle::Hash;
 use super::note::{KeyType, Note, NoteError, NoteSigner};
 use super::policy::Policy;
+use super::prepare;
 use super::tile::{Batch, Builder, TileError};
 use super::turn::Turns;
 
@@ -105,6 +106,11 @@ impl<R: Replay> Sequencer<R> {
         self.follower.replay()
     }
 
+    /// The state machine, to take from it what it keeps for others.
+    pub fn state_mut(&mut self) -> &mut R {
+        self.follower.replay_mut()
+    }
+
     /// Where an action was first recorded, by its payload hash.
     pub fn find(&self, payload_hash: &[u8; 32]) -> Option<u64> {
         self.follower.find(payload_hash)
@@ -122,8 +128,8 @@ impl<R: Replay> Sequencer<R> {
         let first_index = self.size();
         let seq_ms = now_ms.max(self.follower.last_seq_ms());
         let (mut results, mut entries, mut turns) = (Vec::with_capacity(envelopes.len()), Vec::new(), Vec::new());
-        for bytes in envelopes {
-            match self.admit(seq_ms, bytes) {
+        for envelope in prepare::envelopes(envelopes, self.follower.replay()) {
+            match self.admit(seq_ms, envelope) {
                 Ok(entry) => {
                     results.push(Ok(self.size()));
                     self.builder.append(entry.bytes().to_vec())?;
@@ -154,10 +160,8 @@ impl<R: Replay> Sequencer<R> {
         Some(TurnPoint { size: tree.size(), root: tree.root(), policy: turn.new })
     }
 
-    fn admit(&mut self, seq_ms: u64, bytes: &[u8]) -> Result<Entry, Refusal> {
-        let envelope = Envelope::parse(bytes)?;
-        self.follower.check(seq_ms, &envelope)?;
-        let entry = Entry::new(envelope, seq_ms)?;
+    fn admit(&mut self, seq_ms: u64, envelope: Result<Envelope, EntryError>) -> Result<Entry, Refusal> {
+        let entry = Entry::new(envelope?, seq_ms)?;
         self.follower.apply(&entry)?;
         Ok(entry)
     }

@@ -205,9 +205,23 @@ pub(super) fn subtree_in(tile: &[Hash], height: u32, index: u64) -> Option<Hash>
     let run = tile.get(first..first.checked_add(1 << height)?)?;
     let mut row = run.to_vec();
     while row.len() > 1 {
-        row = row.as_chunks::<2>().0.iter().map(|[left, right]| node_hash(left, right)).collect();
+        row = parents(&row);
     }
     row.first().copied()
+}
+
+/// The roots of neighbouring pairs; one left over has none.
+fn parents(row: &[Hash]) -> Vec<Hash> {
+    row.as_chunks::<2>().0.iter().map(|[left, right]| node_hash(left, right)).collect()
+}
+
+/// A tile's hashes and every complete subtree inside it, from the leaves up.
+fn rows(tile: Vec<Hash>) -> Vec<Vec<Hash>> {
+    let mut rows = vec![tile];
+    while let Some(last) = rows.last().filter(|row| row.len() > 1) {
+        rows.push(parents(last));
+    }
+    rows
 }
 
 /// Where whole tiles can be read.
@@ -226,7 +240,8 @@ pub trait TileReader {
 pub struct TileNodes<'a, R> {
     reader: &'a R,
     size: u64,
-    kept: RefCell<BTreeMap<TilePath, Vec<Hash>>>,
+    /// Each tile's hashes with the rows above them, computed once however many proofs are built.
+    kept: RefCell<BTreeMap<TilePath, Vec<Vec<Hash>>>>,
 }
 
 impl<'a, R: TileReader> TileNodes<'a, R> {
@@ -247,9 +262,11 @@ impl<R: TileReader> NodeReader for TileNodes<'_, R> {
         let mut kept = self.kept.borrow_mut();
         let tile = match kept.entry(path) {
             std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
-            std::collections::btree_map::Entry::Vacant(free) => free.insert(self.reader.hashes(&path)?),
+            std::collections::btree_map::Entry::Vacant(free) => free.insert(rows(self.reader.hashes(&path)?)),
         };
-        Ok(subtree_in(tile, height, index).ok_or_else(missing)?)
+        let row = usize::try_from(height).ok().and_then(|height| tile.get(height));
+        let at = usize::try_from(index % (TILE_WIDTH >> height)).ok();
+        Ok(row.zip(at).and_then(|(row, at)| row.get(at)).copied().ok_or_else(missing)?)
     }
 }
 

@@ -5,6 +5,7 @@ use super::checkpoint::Checkpoint;
 use super::entry::Entry;
 use super::follow::{Follower, Refusal};
 use super::merkle::{Tree, leaf_hash};
+use super::prepare;
 use super::witness::{CLOCK_AHEAD_MS_MAX, Witness, WitnessAnswer, WitnessError};
 
 /// A witness that has read every entry: it recomputes the root from them and replays the state machine before it signs.
@@ -22,6 +23,13 @@ impl<R: Replay> Validator<R> {
         Self { witness, tree: Tree::default(), follower, halted: None }
     }
 
+    /// Begins behind the entries of `tree`, the last of them sequenced at `last_seq_ms`, all of which `replay` has taken into account and
+    /// this node has validated before.
+    pub fn take_up(&mut self, tree: Tree, last_seq_ms: u64, replay: R) {
+        self.follower = Follower::resume(self.witness.log().name(), tree.size(), last_seq_ms, replay);
+        self.tree = tree;
+    }
+
     /// The plain witness in it.
     pub fn witness(&self) -> &Witness {
         &self.witness
@@ -30,6 +38,11 @@ impl<R: Replay> Validator<R> {
     /// The state machine after every entry checked so far.
     pub fn state(&self) -> &R {
         self.follower.replay()
+    }
+
+    /// The state machine, to take from it what it keeps for others.
+    pub fn state_mut(&mut self) -> &mut R {
+        self.follower.replay_mut()
     }
 
     /// Follower of the log: last sequenced time, indices of actions.
@@ -52,10 +65,9 @@ impl<R: Replay> Validator<R> {
     /// # Errors
     /// [`WitnessError::Illegal`], or [`WitnessError::Entries`] when they contradict the stored record.
     pub fn catch_up(&mut self, entries: &[Vec<u8>]) -> Result<(), WitnessError> {
-        for bytes in entries {
+        for (bytes, entry) in entries.iter().zip(prepare::entries(entries, self.state())) {
             let first_index = self.next_index();
-            let entry =
-                Entry::parse(bytes).map_err(|e| WitnessError::Illegal { index: first_index, refusal: e.into() })?;
+            let entry = entry.map_err(|e| WitnessError::Illegal { index: first_index, refusal: e.into() })?;
             self.tree.append(leaf_hash(bytes));
             self.apply(&entry)?;
             if let Some(record) = self.witness.record()
@@ -87,8 +99,8 @@ impl<R: Replay> Validator<R> {
         // The log signed exactly these bytes: from here on, what is wrong with them is the log's doing.
         let first_index = self.next_index();
         let mut parsed = Vec::with_capacity(entries.len());
-        for (index, bytes) in (first_index..).zip(entries) {
-            let entry = Entry::parse(bytes).map_err(|e| self.halt(index, e.into()))?;
+        for (index, entry) in (first_index..).zip(prepare::entries(entries, self.state())) {
+            let entry = entry.map_err(|e| self.halt(index, e.into()))?;
             let ahead_ms = entry.seq_ms().saturating_sub(now_ms);
             if ahead_ms > CLOCK_AHEAD_MS_MAX {
                 return Err(WitnessError::Clock { index, ahead_ms });

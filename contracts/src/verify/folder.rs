@@ -7,11 +7,11 @@ use super::VerifyError;
 use super::turns::Certificates;
 use crate::ledger::Replay;
 use crate::ledger::checkpoint::Checkpoint;
-use crate::ledger::entry::Entry;
 use crate::ledger::follow::{Follower, Refusal};
 use crate::ledger::merkle::{self, Hash};
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::policy::{POLICY_BYTES_MAX, Policy, Satisfied, UnknownSigners};
+use crate::ledger::prepare;
 use crate::ledger::store::{BUNDLE_BYTES_MAX, LogReader, read_at_most};
 use crate::ledger::tile::{Builder, TILE_WIDTH, TileFile, TileKind, TilePath, decode_bundle, path_at, paths};
 use crate::ledger::turn::{self, Turns};
@@ -19,6 +19,9 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+/// Bundles read, and their signatures computed, at once.
+const BUNDLES_AT_ONCE: usize = 16;
 
 /// How far ahead of this machine's clock a cosignature may be, in seconds.
 const CLOCK_AHEAD_S_MAX: u64 = 300;
@@ -36,6 +39,19 @@ pub struct Options<'a> {
     pub known: Option<Note>,
     /// The state machine, at its start. Without it entries are opaque bytes.
     pub replay: Option<&'a mut dyn Replay>,
+    /// Told now and then how far the work is: for a long log.
+    pub progress: Option<&'a mut dyn FnMut(Progress)>,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// `hashed` or `replayed`: each entry is once the one and once the other.
+    pub what: &'static str,
+    /// Entries so far.
+    pub done: u64,
+    /// Entries in all.
+    pub total: u64,
 }
 
 /// What a good folder holds.
@@ -55,7 +71,7 @@ pub struct Report {
 
 /// Verifies a published log.
 ///
-/// Memory: one bundle, the right edge, and what the replay keeps; time is linear in the entries.
+/// Memory: 4,096 entries, the right edge, and what the replay keeps; time is linear in the entries. Signatures are computed on every core.
 ///
 /// # Errors
 /// The first [`VerifyError`] found; its exit code says of which kind.
@@ -79,13 +95,15 @@ pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyE
     let satisfied =
         policy.evaluate(&note, UnknownSigners::Refuse).map_err(|error| VerifyError::policy("checkpoint", &error))?;
     let mut folder = Folder { dir, tiles, size: satisfied.checkpoint.size, bundles: Vec::new() };
+    let mut quiet = |_: Progress| {};
+    let tell: &mut dyn FnMut(Progress) = options.progress.unwrap_or(&mut quiet);
     folder.check_present()?;
-    folder.check_tree(&satisfied.checkpoint)?;
+    folder.check_tree(&satisfied.checkpoint, tell)?;
     folder.check_known(&policy, &satisfied.checkpoint, options.known.as_ref())?;
     check_fresh(&satisfied, options.freshness)?;
     let certificates = Certificates::read(&folder, &satisfied.checkpoint, &certificates, options.policy)?;
     let replayed = match options.replay {
-        Some(replay) => folder.replay(&satisfied.checkpoint.origin, replay, &policy, certificates)?,
+        Some(replay) => folder.replay(&satisfied.checkpoint.origin, replay, &policy, certificates, tell)?,
         None => 0,
     };
     let Satisfied { checkpoint, cosigners, .. } = satisfied;
@@ -215,7 +233,7 @@ impl Folder<'_> {
     }
 
     /// Appends every entry to an empty log, and compares what that writes with what lies here.
-    fn check_tree(&mut self, checkpoint: &Checkpoint) -> Result<(), VerifyError> {
+    fn check_tree(&mut self, checkpoint: &Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<(), VerifyError> {
         let mut builder = Builder::default();
         for index in 0.. {
             let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
@@ -227,6 +245,7 @@ impl Folder<'_> {
             for file in builder.take_full() {
                 self.compare(&file)?;
             }
+            tell(Progress { what: "hashed", done: builder.tree().size(), total: self.size });
         }
         let root = builder.tree().root();
         for file in builder.take_files().map_err(|e| VerifyError::malformed("tile", e))? {
@@ -287,22 +306,16 @@ impl Folder<'_> {
         replay: &mut dyn Replay,
         policy: &Policy,
         mut certificates: Certificates,
+        tell: &mut dyn FnMut(Progress),
     ) -> Result<u64, VerifyError> {
         let mut turns = Turns::new(replay.policy());
         let mut follower = Follower::new(origin, replay);
-        for (index, digest) in (0..).zip(&self.bundles) {
-            let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
-            let bytes = self.read_tile(&path)?;
-            if Sha256::digest(&bytes).as_slice() != digest {
-                return Err(VerifyError::malformed(
-                    path,
-                    "changed while it was being verified; verify a copy that nobody writes to",
-                ));
-            }
-            for leaf in decode_bundle(&bytes, path.width).map_err(|e| VerifyError::malformed(path, e))? {
+        for first in (0..self.bundles.len()).step_by(BUNDLES_AT_ONCE) {
+            let leaves = self.leaves(first)?;
+            for entry in prepare::entries(&leaves, follower.replay()) {
                 let index = follower.next_index();
                 let place = || format!("entry {index}");
-                let entry = Entry::parse(&leaf).map_err(|e| VerifyError::malformed(place(), e))?;
+                let entry = entry.map_err(|e| VerifyError::malformed(place(), e))?;
                 follower.apply(&entry).map_err(|refusal| match refusal {
                     Refusal::Malformed(e) => VerifyError::malformed(place(), e),
                     Refusal::Signature(why) => VerifyError::Signature { place: place(), why },
@@ -312,6 +325,7 @@ impl Folder<'_> {
                     certificates.check(self, index, &turn)?;
                 }
             }
+            tell(Progress { what: "replayed", done: follower.next_index(), total: self.size });
         }
         if turns.policy().is_some_and(|in_force| *in_force != policy.without_observers()) {
             let why =
@@ -320,6 +334,23 @@ impl Folder<'_> {
         }
         certificates.finish(policy)?;
         Ok(follower.next_index())
+    }
+
+    /// The entries of the next few bundles, which must be the bytes that were hashed.
+    fn leaves(&self, first: usize) -> Result<Vec<Vec<u8>>, VerifyError> {
+        let mut leaves = Vec::new();
+        for (index, digest) in (0..).zip(&self.bundles).skip(first).take(BUNDLES_AT_ONCE) {
+            let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
+            let bytes = self.read_tile(&path)?;
+            if Sha256::digest(&bytes).as_slice() != digest {
+                return Err(VerifyError::malformed(
+                    path,
+                    "changed while it was being verified; verify a copy that nobody writes to",
+                ));
+            }
+            leaves.extend(decode_bundle(&bytes, path.width).map_err(|e| VerifyError::malformed(path, e))?);
+        }
+        Ok(leaves)
     }
 }
 

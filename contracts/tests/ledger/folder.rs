@@ -226,7 +226,7 @@ fn each_kind_of_failure_has_its_code() {
 fn an_entry_against_the_rules_is_named_by_its_index() {
     let dirs = Dirs::new();
     write_log(&dirs, &[3]);
-    let mut taken = Names(["n1".to_owned()].into());
+    let mut taken = Names(["n1".to_owned()].into(), Default::default());
     let options = Options { policy: Some(policy()), replay: Some(&mut taken), ..Options::default() };
     let error = verify_folder(&dirs.public(), options).unwrap_err();
     assert_eq!((error.exit_code(), error.to_string().as_str()), (6, "state machine: entry 1: n1 is taken"));

@@ -18,7 +18,7 @@ pub const ORIGIN: &str = "ledger.example/test";
 pub const NOW_MS: u64 = 1_790_000_000_000;
 
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
-pub struct Names(pub BTreeSet<String>);
+pub struct Names(pub BTreeSet<String>, pub BTreeMap<[u8; 32], u64>);
 
 impl Replay for Names {
     fn check(&self, _seq_ms: u64, envelope: &Envelope) -> Result<(), Refusal> {
@@ -29,10 +29,14 @@ impl Replay for Names {
         let name = action.body["name"].as_str().ok_or(Refusal::State("no name".into()))?;
         if self.0.contains(name) { Err(Refusal::State(format!("{name} is taken"))) } else { Ok(()) }
     }
-    fn apply(&mut self, _index: u64, entry: &Entry) -> Result<(), Refusal> {
+    fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), Refusal> {
         self.check(entry.seq_ms(), entry.envelope())?;
+        self.1.insert(entry.envelope().payload_hash(), index);
         self.0.insert(entry.action().body["name"].as_str().unwrap().to_owned());
         Ok(())
+    }
+    fn find(&self, payload_hash: &[u8; 32]) -> Option<u64> {
+        self.1.get(payload_hash).copied()
     }
 }
 

@@ -1,7 +1,7 @@
-//! A view of the ledger by contract, kept in sled: for finding an entry without replaying.
+//! A view of the ledger by contract and by payload, kept in sled: for finding an entry without replaying.
 //!
 //! May be lost: yes, it is rebuilt from the flat files at the next start. Rolled back: the same. Forged: what it names is
-//! looked up in the log itself. Grows by some 50 bytes an entry. sled acknowledges writes that a crash then loses, which
+//! looked up in the log itself. Grows by some 150 bytes an entry. sled acknowledges writes that a crash then loses, which
 //! is why nothing but what can be rebuilt may ever be here.
 
 use std::path::PathBuf;
@@ -10,6 +10,10 @@ use super::fatal::Fatal;
 use super::ledger::Ledger;
 
 const SIZE: &[u8] = b"size";
+/// Before a payload hash; a contract's key begins with a hex digit.
+const PAYLOAD: &[u8] = b"p/";
+/// Entries read at a time.
+const STEP: u64 = 4096;
 
 fn broken(error: sled::Error) -> Fatal {
     Fatal::Ledger(format!("the index: {error}; delete the folder state/index, it is rebuilt"))
@@ -19,6 +23,7 @@ fn broken(error: sled::Error) -> Fatal {
 pub async fn keep(dir: PathBuf, ledger: Ledger) -> Result<(), Fatal> {
     let mut finals = ledger.watch_final();
     let index = tokio::task::block_in_place(|| Index::open(dir))?;
+    ledger.set_index(index.clone());
     loop {
         tokio::task::block_in_place(|| index.follow(&ledger))?;
         if finals.changed().await.is_err() {
@@ -28,6 +33,7 @@ pub async fn keep(dir: PathBuf, ledger: Ledger) -> Result<(), Fatal> {
 }
 
 /// The view.
+#[derive(Clone)]
 pub struct Index {
     db: sled::Db,
 }
@@ -45,7 +51,7 @@ impl Index {
         }
     }
 
-    /// Takes in what became final since the last time. The size is written last, so that a crash repeats work at most.
+    /// Takes in what became final since the last time. A step's size is written after it, so that a crash repeats work at most.
     pub fn follow(&self, ledger: &Ledger) -> Result<(), Fatal> {
         let from = self.size()?;
         let size = ledger.final_size();
@@ -53,12 +59,26 @@ impl Index {
             self.db.clear().map_err(broken)?;
             return self.follow(ledger);
         }
-        for (index, contract) in ledger.contracts_of(from..size)? {
-            let key = [contract.as_bytes(), b"/", &index.to_be_bytes()].concat();
-            self.db.insert(key, &[]).map_err(broken)?;
+        for from in (from..size).step_by(usize::try_from(STEP).unwrap_or(usize::MAX)) {
+            let to = size.min(from.saturating_add(STEP));
+            let mut batch = sled::Batch::default();
+            for listed in ledger.list(from..to)? {
+                let index = listed.index.to_be_bytes();
+                batch.insert([PAYLOAD, &listed.payload].concat(), &index);
+                if let Some(contract) = &listed.contract {
+                    batch.insert([contract.as_bytes(), b"/", &index].concat(), &[]);
+                }
+            }
+            self.db.apply_batch(batch).map_err(broken)?;
+            self.db.insert(SIZE, &to.to_be_bytes()).map_err(broken)?;
         }
-        self.db.insert(SIZE, &size.to_be_bytes()).map_err(broken)?;
         Ok(())
+    }
+
+    /// Where an action was recorded, by its payload hash.
+    pub fn find(&self, payload: &[u8; 32]) -> Result<Option<u64>, Fatal> {
+        let index = self.db.get([PAYLOAD, payload].concat()).map_err(broken)?;
+        Ok(index.and_then(|bytes| bytes.as_ref().try_into().ok()).map(u64::from_be_bytes))
     }
 
     /// Entries taken in.
@@ -76,5 +96,12 @@ impl Index {
             found.extend(tail.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes));
         }
         Ok(found)
+    }
+
+    /// Everything in it, in order, a key and its value on a line.
+    #[cfg(test)]
+    pub(super) fn content(&self) -> Result<Vec<String>, Fatal> {
+        let line = |(key, value): (sled::IVec, sled::IVec)| format!("{} {}", hex::encode(key), hex::encode(value));
+        self.db.iter().map(|pair| pair.map(line).map_err(broken)).collect()
     }
 }

@@ -110,8 +110,8 @@ impl Jobs {
     fn handle_ledger(&mut self) -> Result<(), Fatal> {
         let now = now_ms();
         let ledger = self.ledger.clone();
-        let has_job = |contract: &ContractId| self.jobs.contains_key(contract);
-        let (standing, root) = ledger.with_final(|state, root| (schedule::executable(state, has_job), root));
+        let jobs = self.jobs.keys().copied().collect();
+        let (standing, root) = ledger.with_final(|state, root| (schedule::executable(state, &jobs), root));
         for (contract, facts, terms) in standing {
             if !self.jobs.contains_key(&contract) {
                 self.begin_job(now, contract, &terms)?;

@@ -11,7 +11,8 @@
 //! Any error of the disk stops the process.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::body::Body;
@@ -20,7 +21,7 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::{PartyId, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::CheckpointError;
-use leben_contracts::ledger::entry::{Entry, Envelope};
+use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::merkle::Hash;
 use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note, SignatureLine, VerifierKey};
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
@@ -33,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::events::Orders;
 use super::fatal::Fatal;
+use super::index::Index;
 use super::sequence::Sequence;
 
 /// How many commands may wait for the writer.
@@ -76,10 +78,14 @@ pub(super) struct Final {
     pub(super) root: [u8; 32],
 }
 
-struct Shared {
+pub(super) struct Shared {
     origin: String,
     log: VerifierKey,
-    reader: LogReader,
+    pub(super) reader: LogReader,
+    pub(super) state_dir: PathBuf,
+    pub(super) index: Arc<OnceLock<Index>>,
+    /// Entries that the snapshot on disk stands for; held while one is written.
+    pub(super) snapshot: Mutex<u64>,
     final_part: RwLock<Final>,
     finals: watch::Sender<u64>,
     shown: watch::Sender<Option<String>>,
@@ -88,7 +94,7 @@ struct Shared {
 
 /// A handle to the ledger.
 #[derive(Clone)]
-pub struct Ledger(Arc<Shared>);
+pub struct Ledger(pub(super) Arc<Shared>);
 
 /// Who writes, and as whom.
 pub struct Author {
@@ -110,12 +116,16 @@ impl Ledger {
         observers: Vec<VerifierKey>,
     ) -> Result<(Ledger, tokio::task::JoinHandle<Result<(), Fatal>>), Fatal> {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
-        let (sequence, final_part) = Sequence::recover(store, log_key, origin, author, metrics, batch_max, observers)?;
+        let (sequence, final_part, taken_up) =
+            Sequence::recover(store, log_key, origin, author, metrics, batch_max, observers)?;
         let finals = watch::Sender::new(final_part.state.next_index());
         let ledger = Ledger(Arc::new(Shared {
             origin: origin.to_owned(),
             log: sequence.log_vkey(),
             reader: sequence.reader(),
+            state_dir: sequence.state_dir(),
+            index: sequence.index.clone(),
+            snapshot: Mutex::new(taken_up),
             final_part: RwLock::new(final_part),
             finals,
             shown: watch::Sender::new(None),
@@ -284,20 +294,6 @@ impl Ledger {
         self.with_final(|state, _| state.contract(&Hash32(*contract)).is_some_and(|c| c.delivery.is_some()))
     }
 
-    /// The contract, in hex, that each entry of this part names, for those that name one.
-    pub fn contracts_of(&self, range: std::ops::Range<u64>) -> Result<Vec<(u64, String)>, Fatal> {
-        let size = self.final_size();
-        let leaves = self.0.reader.entries(range.clone(), size).map_err(|error| Fatal::Ledger(error.to_string()))?;
-        let mut found = Vec::new();
-        for (index, leaf) in range.zip(leaves) {
-            let entry = Entry::parse(&leaf).map_err(|error| Fatal::Ledger(error.to_string()))?;
-            let payload = hex::encode(entry.envelope().payload_hash());
-            let proposed = (entry.action().kind == "Propose").then_some(payload);
-            found.extend(entry.action().contract.clone().or(proposed).map(|contract| (index, contract)));
-        }
-        Ok(found)
-    }
-
     /// A file of the published folder: `checkpoint`, `policy`, a certificate, or a tile of a committed part. Nothing else lies there. A partial tile
     /// that has grown since a reader's checkpoint is cut to what that reader asks for.
     pub fn file(&self, path: &str) -> Result<Vec<u8>, Reject> {
@@ -363,3 +359,7 @@ pub(super) fn sign_own(
 pub(super) fn own_note(text: &str) -> Result<Note, Fatal> {
     Note::parse(text.as_bytes()).map_err(|error| Fatal::Inconsistent(error.to_string()))
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

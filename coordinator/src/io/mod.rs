@@ -2,9 +2,10 @@
 //!
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
 //! at the other end), [`requests`], [`enrol`], [`uploads`], [`spool`] and [`lanes`] (what they want), [`jobs`] with its [`events`] (the
-//! shell around the core's jobs), [`index`] (a rebuildable view), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
+//! shell around the core's jobs), [`index`] and [`caches`] (what can be rebuilt), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
 //! elsewhere), [`views`] (what hospitals show each other), [`fatal`] and [`clock`].
 
+pub mod caches;
 pub mod clock;
 pub mod config;
 mod door;
@@ -20,6 +21,7 @@ mod leaves;
 pub mod ledger;
 pub mod metrics;
 pub mod outside;
+mod recover;
 pub mod requests;
 mod sequence;
 pub mod server;
@@ -108,6 +110,11 @@ impl Running {
             }
         };
         let _ = tokio::time::timeout(std::time::Duration::from_secs(5), server).await;
+        // While this process still holds the folder. Only a cache: the next start replays where it is missing.
+        let ledger = self.ledger.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ledger.save_snapshot()).await {
+            tracing::warn!(%error, "no snapshot was written");
+        }
         self.tasks.shutdown().await;
     }
 }

@@ -2,19 +2,18 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
-use leben_contracts::agreement::state::State;
+use leben_contracts::agreement::{Recorded, snapshot};
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
-use leben_contracts::ledger::entry::Entry;
-use leben_contracts::ledger::follow::Follower;
-use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
-use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+use leben_contracts::ledger::entry::Envelope;
+use leben_contracts::ledger::follow::Refusal;
+use leben_contracts::ledger::note::VerifierKey;
 use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
 use leben_contracts::ledger::store::{LogReader, LogStore};
-use leben_contracts::ledger::turn::Turns;
 use leben_protocol::frame::Order;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::mpsc;
@@ -22,32 +21,32 @@ use tokio::sync::mpsc;
 use super::clock::now_ms;
 use super::door::Door;
 use super::fatal::Fatal;
+use super::index::Index;
 use super::leaves::frames;
-use super::ledger::{
-    Appended, Author, Callers, Command, Final, Ledger, Waiter, no_policy, own_note, policy_of, sign_own,
-};
+use super::ledger::{Appended, Author, Callers, Command, Ledger, Waiter, no_policy, own_note, sign_own};
 use super::metrics::Metrics;
-use crate::drift;
 use crate::finality::{Action, Finality};
-use crate::roll_call::RollCall;
 
 /// Entries replayed at a time when a log is taken up.
-const REPLAY_STEP: u64 = 4096;
+pub(super) const REPLAY_STEP: u64 = 4096;
 
 /// The log, its state machine, and what is on its way to finality.
 pub(super) struct Sequence {
     pub(super) store: LogStore,
-    sequencer: Sequencer<State>,
-    log: VerifierKey,
-    author: Author,
+    /// Replays what is committed; what is not yet final is recorded there.
+    pub(super) sequencer: Sequencer<Recorded>,
+    pub(super) log: VerifierKey,
+    pub(super) author: Author,
     pub(super) finality: Finality,
-    committed: VecDeque<Entry>,
     /// Turns that are not final yet: each goes to the witnesses as a checkpoint of its own.
-    turns: VecDeque<TurnPoint>,
-    callers: Callers,
+    pub(super) turns: VecDeque<TurnPoint>,
+    pub(super) callers: Callers,
     pub(super) door: Door,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) batch_max: usize,
+    /// Answers for actions that the state machine has forgotten, once it is there.
+    pub(super) index: Arc<OnceLock<Index>>,
+    pub(super) snapshot: Option<JoinHandle<Result<(), Fatal>>>,
 }
 
 pub(super) fn broken(error: impl std::fmt::Display) -> Fatal {
@@ -55,88 +54,16 @@ pub(super) fn broken(error: impl std::fmt::Display) -> Fatal {
 }
 
 impl Sequence {
-    /// Replays the log. What is published was final or becomes it: its entries count as final; the rest goes to the
-    /// witnesses again.
-    pub(super) fn recover(
-        store: LogStore,
-        log_key: SigningKey,
-        origin: &str,
-        author: Author,
-        metrics: Arc<Metrics>,
-        batch_max: usize,
-        observers: Vec<VerifierKey>,
-    ) -> Result<(Sequence, Final), Fatal> {
-        let signer = NoteSigner::new(origin, KeyType::Ed25519, log_key).map_err(broken)?;
-        let log = signer.vkey().clone();
-        let (size, reader) = (store.size(), store.reader());
-        let published = store.published().map_or(0, |head| head.size);
-        let mut follower = Follower::new(origin, State::new(origin));
-        let mut final_part = Final { state: State::new(origin), root: [0; 32] };
-        let mut committed = VecDeque::new();
-        // Every quorum that may have made a checkpoint final which this folder does not know: the one of the published
-        // size and those of everything committed since.
-        let mut policies: Vec<Policy> = Vec::new();
-        let (mut points, mut turns) = (VecDeque::new(), Turns::default());
-        let mut from = 0;
-        while from < size {
-            let to = size.min(from + REPLAY_STEP);
-            for (index, leaf) in (from..to).zip(reader.entries(from..to, size).map_err(broken)?) {
-                let entry = Entry::parse(&leaf).map_err(broken)?;
-                follower.apply(&entry).map_err(broken)?;
-                let turn = turns.step(&entry.action().kind, || follower.replay().witness_policy());
-                if index + 1 >= published
-                    && let Some(policy) = turns.policy()
-                    && policies.last() != Some(policy)
-                {
-                    policies.push(policy.clone());
-                }
-                if let Some(turn) = turn.filter(|_| index >= published) {
-                    let root = reader.root_at(index + 1, size).map_err(broken)?;
-                    points.push_back(TurnPoint { size: index + 1, root, policy: turn.new });
-                }
-                match index < published {
-                    true => final_part.state.apply(index, &entry).map_err(broken)?,
-                    false => committed.push_back(entry),
-                }
-            }
-            from = to;
-        }
-        if published > 0 {
-            final_part.root = reader.root_at(published, size).map_err(broken)?;
-        }
-        let policy = policy_of(&final_part.state, &log)?;
-        let note = match published {
-            0 => None,
-            _ => Some(reader.checkpoint().map_err(broken)?),
-        };
-        if let Some(note) = &note {
-            // It was cosigned when it was published: what is not, any more, was changed since.
-            // An outside witness that the settings name no longer may still stand on it; then the policy beside it has its key.
-            let beside = reader.policy().map_err(broken)?;
-            let listed = beside.iter().flat_map(Policy::observers).chain(&observers);
-            policy.with_observers(listed).evaluate(note, UnknownSigners::Refuse).map_err(|error| {
-                let path = reader.dir().join("checkpoint");
-                broken(format!("{} is damaged: {error}; copy it from a hospital's mirror/public", path.display()))
-            })?;
-        }
-        let builder = store.builder().map_err(broken)?;
-        let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
-        let note = note.map(|note| policy.with_observers(&observers).known_lines(&note).to_string());
-        let finality = Finality::new(published, note, policy).with_observers(observers);
-        let callers = Callers::default();
-        drift::check(sequencer.state().now_ms(), now_ms())?;
-        let (door, turns) = (Door::new(RollCall::new(policies), metrics.clone()), points);
-        let sequence =
-            Sequence { store, sequencer, log, author, finality, committed, turns, callers, door, metrics, batch_max };
-        Ok((sequence, final_part))
-    }
-
     pub(super) fn log_vkey(&self) -> VerifierKey {
         self.log.clone()
     }
 
     pub(super) fn reader(&self) -> LogReader {
         self.store.reader()
+    }
+
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.store.state_dir().to_path_buf()
     }
 
     /// Serves commands until nobody can send any.
@@ -173,7 +100,7 @@ impl Sequence {
             Command::Own { contract, body, reply } => {
                 // Composed against what is committed: an earlier step of the same contract must not wait in this batch.
                 tokio::task::block_in_place(|| self.commit(std::mem::take(batch)))?;
-                match sign_own(self.sequencer.state(), &self.author, contract, &body, now_ms()) {
+                match sign_own(self.sequencer.state().state(), &self.author, contract, &body, now_ms()) {
                     Ok(envelope) => batch.push(Pending { envelope, wait_final: true, reply }),
                     Err(reject) => drop(reply.send(Err(reject))),
                 }
@@ -217,23 +144,26 @@ impl Sequence {
         }
         let envelopes: Vec<Vec<u8>> = batch.iter().map(|pending| pending.envelope.clone()).collect();
         let now = now_ms();
-        if let Some(words) = self.door.drift.handle_stamp(self.sequencer.state().now_ms(), now) {
+        if let Some(words) = self.door.drift.handle_stamp(self.sequencer.state().state().now_ms(), now) {
             tracing::warn!("{words}");
         }
         let staged = self.sequencer.stage(now, &envelopes).map_err(broken)?;
         if let Some(batch) = &staged.batch {
             self.store.commit(batch).map_err(broken)?;
         }
-        self.committed.extend(staged.entries);
         self.turns.extend(staged.turns);
         self.metrics.ledger_size.set(i64::try_from(self.sequencer.size()).unwrap_or(i64::MAX));
-        let since_ms = now_ms();
+        let (since_ms, mut known) = (now_ms(), Vec::new());
         for (pending, result) in batch.into_iter().zip(staged.results) {
+            let result = match result {
+                Err(refusal @ Refusal::Window { .. }) => self.recorded_before(&pending.envelope)?.ok_or(refusal),
+                other => other,
+            };
             match result {
                 Ok(index) if !pending.wait_final => {
                     let _ = pending.reply.send(Ok(Appended { index, proof: Vec::new() }));
                 }
-                Ok(index) if index < self.finality.final_size() => self.answer_final(index, pending.reply)?,
+                Ok(index) if index < self.finality.final_size() => known.push((index, pending.reply)),
                 Ok(index) => self.callers.waiters.push_back(Waiter { index, since_ms, reply: pending.reply }),
                 Err(refusal) => {
                     let reject = Reject::new(RejectCode::EntryRefused, refusal.to_string());
@@ -242,7 +172,15 @@ impl Sequence {
                 }
             }
         }
-        Ok(())
+        self.answer_final(known)
+    }
+
+    /// Where an action was recorded whose time is over, if it was: the state machine has forgotten it, the index has not.
+    fn recorded_before(&self, envelope: &[u8]) -> Result<Option<u64>, Fatal> {
+        match (self.index.get(), Envelope::parse(envelope)) {
+            (Some(index), Ok(envelope)) => index.find(&envelope.payload_hash()),
+            _ => Ok(None),
+        }
     }
 
     /// Step 3 begins when nothing is on its way and something is committed: as far as the next turn, which is a checkpoint of
@@ -256,7 +194,7 @@ impl Sequence {
             self.turns.pop_front();
         }
         let (note, policy) = match self.turns.front() {
-            None => (head.note.clone(), self.sequencer.state().witness_policy()),
+            None => (head.note.clone(), self.sequencer.state().state().witness_policy()),
             Some(turn) => (self.sequencer.sign(turn.size, turn.root).map_err(broken)?, turn.policy.clone()),
         };
         let policy = policy.map_or_else(|| no_policy(&self.log), Ok)?;
@@ -266,7 +204,7 @@ impl Sequence {
     fn carry_out(&mut self, ledger: &Ledger) -> Result<(), Fatal> {
         while let Some(action) = self.finality.poll_action() {
             match action {
-                Action::Ask { party, from, old, to, note } => self.ask(&party, from..to, old, &note)?,
+                Action::Ask { party, from, old, to, note } => self.ask(&party, from..to, old, note.as_deref())?,
                 Action::Certificates { party, from } => self.show_certificates(&party, from)?,
                 Action::PublishCertificate { note } => {
                     self.store.publish_certificate(&own_note(&note)?).map_err(broken)?;
@@ -285,20 +223,25 @@ impl Sequence {
         Ok(())
     }
 
-    fn ask(&mut self, party: &str, entries: Range<u64>, old: u64, note: &str) -> Result<(), Fatal> {
+    fn ask(&mut self, party: &str, entries: Range<u64>, old: u64, note: Option<&str>) -> Result<(), Fatal> {
         let reader = self.store.reader();
         let size = self.store.size();
+        let to = entries.end;
+        let note = match note {
+            Some(note) => own_note(note)?,
+            None => self.sequencer.sign(to, reader.root_at(to, size).map_err(broken)?).map_err(broken)?,
+        };
         let mut first_index = entries.start;
-        while first_index < entries.end {
-            let upto = entries.end.min(first_index + REPLAY_STEP.min(256));
+        while first_index < to {
+            let upto = to.min(first_index + REPLAY_STEP.min(256));
             for leaves in frames(reader.entries(first_index..upto, size).map_err(broken)?) {
                 let count = leaves.len() as u64;
                 self.order(party, Order::Entries { first_index, leaves });
                 first_index += count;
             }
         }
-        let proof = reader.consistency(old, entries.end).map_err(broken)?;
-        let request = AddCheckpoint::new(old, proof, own_note(note)?).map_err(broken)?;
+        let proof = reader.consistency(old, to).map_err(broken)?;
+        let request = AddCheckpoint::new(old, proof, note).map_err(broken)?;
         self.order(party, Order::Cosign { body: request.to_string().into_bytes() });
         Ok(())
     }
@@ -327,47 +270,59 @@ impl Sequence {
     /// Step 5: the entries are everybody's to build on, and those who waited are told.
     fn handle_final(&mut self, size: u64, ledger: &Ledger) -> Result<(), Fatal> {
         let root = self.store.reader().root_at(size, self.store.size()).map_err(broken)?;
-        let mut entries = Vec::new();
-        let from = ledger.final_size();
-        for _ in from..size {
-            entries.extend(self.committed.pop_front());
-        }
         ledger.update_final(|part| {
-            for (index, entry) in (from..).zip(&entries) {
-                part.state.apply(index, entry).map_err(broken)?;
+            while let Some(applied) = self.sequencer.state_mut().take(size) {
+                part.state.follow(applied).map_err(broken)?;
             }
             part.root = root;
             Ok::<(), Fatal>(())
         })?;
         self.metrics.ledger_final_size.set(i64::try_from(size).unwrap_or(i64::MAX));
-        let waiters = std::mem::take(&mut self.callers.waiters);
-        for waiter in waiters {
-            match waiter.index < size {
-                true => {
-                    self.metrics.final_ms.observe(now_ms().saturating_sub(waiter.since_ms) as f64);
-                    self.answer_final(waiter.index, waiter.reply)?;
-                }
-                false => self.callers.waiters.push_back(waiter),
-            }
+        let (told, waiting): (Vec<_>, Vec<_>) = self.callers.waiters.drain(..).partition(|waiter| waiter.index < size);
+        self.callers.waiters = waiting.into();
+        let since = now_ms();
+        for waiter in &told {
+            self.metrics.final_ms.observe(since.saturating_sub(waiter.since_ms) as f64);
+        }
+        self.answer_final(told.into_iter().map(|waiter| (waiter.index, waiter.reply)).collect())?;
+        self.keep_snapshot(size, ledger)
+    }
+
+    /// Proofs under the published checkpoint, which is read, and whose tiles are, once for all of them.
+    fn answer_final(&self, told: Vec<(u64, Reply)>) -> Result<(), Fatal> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let note = own_note(self.finality.published().unwrap_or_default())?;
+        let indices: Vec<u64> = told.iter().map(|(index, _)| *index).collect();
+        let proofs = self.store.reader().proofs(&indices, &note).map_err(broken)?;
+        for ((index, reply), proof) in told.into_iter().zip(proofs) {
+            let _ = reply.send(Ok(Appended { index, proof: proof.to_string().into_bytes() }));
         }
         Ok(())
     }
 
-    fn answer_final(
-        &self,
-        index: u64,
-        reply: tokio::sync::oneshot::Sender<Result<Appended, Reject>>,
-    ) -> Result<(), Fatal> {
-        let note = self.finality.published().unwrap_or_default();
-        let proof = self.store.reader().proof(index, &own_note(note)?).map_err(broken)?;
-        let _ = reply.send(Ok(Appended { index, proof: proof.to_string().into_bytes() }));
+    /// Now and then, beside everything else.
+    fn keep_snapshot(&mut self, size: u64, ledger: &Ledger) -> Result<(), Fatal> {
+        if self.snapshot.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return Ok(());
+        }
+        if let Some(written) = self.snapshot.take() {
+            written.join().map_err(|_| Fatal::Inconsistent("the snapshot's writer has failed".into()))??;
+        }
+        if snapshot::is_due(size, ledger.snapshot_size()) {
+            let ledger = ledger.clone();
+            self.snapshot = Some(std::thread::spawn(move || ledger.save_snapshot()));
+        }
         Ok(())
     }
 }
+
+type Reply = tokio::sync::oneshot::Sender<Result<Appended, Reject>>;
 
 /// An append that waits for its batch.
 pub(super) struct Pending {
     envelope: Vec<u8>,
     wait_final: bool,
-    reply: tokio::sync::oneshot::Sender<Result<Appended, Reject>>,
+    reply: Reply,
 }

@@ -50,7 +50,9 @@ impl Network {
     pub(super) fn handle_final(&mut self) {
         let now_ms = self.queue.now_ms();
         let Some((state, root)) = self.log.certain() else { return };
-        if let Some((id, facts, terms)) = due::executable(state, |_| true).into_iter().next() {
+        if let Some((id, facts, terms)) =
+            due::executable(state, &state.contracts().map(|contract| contract.id.0).collect()).into_iter().next()
+        {
             if self.coordinator.is_none() {
                 let plan = Plan::new(id, &terms, &self.operator()).unwrap();
                 let mut coordinator = Coordinator::new(plan);

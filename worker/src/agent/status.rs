@@ -146,7 +146,7 @@ pub struct Status {
     /// Privacy budgets.
     #[serde(default)]
     pub budgets: Vec<BudgetView>,
-    /// Contracts that concern this hospital, newest first.
+    /// Contracts that concern this hospital, newest first: those under way, and what is left of the latest 256 on the ledger that ended.
     pub contracts: Vec<ContractView>,
     /// Counters.
     pub counters: Counters,
@@ -157,7 +157,7 @@ impl Agent {
     pub fn status(&self, now_ms: u64) -> Status {
         let state = self.mirror.certified();
         let mine = |contract: &&Contract| contract.terms.inputs.iter().any(|input| input.owner == self.party);
-        let mut contracts: Vec<&Contract> = state.contracts().filter(mine).collect();
+        let mut contracts: Vec<&Contract> = state.recent_contracts().filter(mine).collect();
         contracts.sort_by_key(|contract| std::cmp::Reverse(contract.proposed_index));
         let datasets = self.declared.iter().map(|dataset| DatasetView {
             name: dataset.name.to_string(),

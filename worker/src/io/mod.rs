@@ -18,6 +18,7 @@ pub mod join;
 pub mod keys;
 pub mod link;
 pub mod metrics;
+mod replay;
 pub mod request;
 pub mod shell;
 pub mod sources;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +21,7 @@ use super::handle::{Options, RunError};
 use super::join::Network;
 use super::keys::Keys;
 use super::link::{self, LinkEvent, Shared, Target};
+use super::replay::{Snapshots, replay};
 use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
 use super::work::Tables;
@@ -32,7 +32,6 @@ use crate::budget::Budgets;
 use crate::declared::Declared;
 use crate::gossip::Source;
 use crate::mirror::{Mirror, MirrorKeys};
-use crate::refusal::Refusal;
 
 /// How often the status is looked at; every fifth time the inbox and the agent's deadlines.
 const TICK: Duration = Duration::from_millis(200);
@@ -56,6 +55,7 @@ pub(super) struct Shell {
     commands: mpsc::Receiver<Command>,
     pub(super) status: watch::Sender<Option<Status>>,
     ticks: u32,
+    snapshots: Snapshots,
 }
 
 impl Shell {
@@ -66,7 +66,8 @@ impl Shell {
         let keys = Keys::load(&config.folder.join("keys"))?;
         let store = Store::open(&config.folder, &log)?;
         let record = store.record(&log)?;
-        let mirror = restored(config, &log, &party, &keys, &store)?;
+        let (mirror, taken_up) = restored(&log, &party, &keys, &store)?;
+        let snapshots = Snapshots::new(&store, taken_up);
         let holds = store.holds(record.as_ref());
         let (declared, jobs) = (config.declared()?, store.jobs()?);
         let budgets = open_budgets((config, &declared), &jobs, (&party, &mirror))?;
@@ -124,6 +125,7 @@ impl Shell {
             commands,
             status: watch::channel(None).0,
             ticks: 0,
+            snapshots,
         };
         Ok((shell, cuts))
     }
@@ -169,6 +171,10 @@ impl Shell {
             let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
         }
         self.agent.handle_unlinked();
+        // Only a cache: without it the next start replays more.
+        if let (Ok(()), Err(error)) = (&ended, self.snapshots.end(self.agent.mirror())) {
+            tracing::warn!(%error, "no snapshot was written");
+        }
         let _ = self.store.store_status(&self.agent.status(self.clock.now_ms()));
         ended.map_err(RunError::from)
     }
@@ -222,6 +228,7 @@ impl Shell {
 
     fn handle_tick(&mut self) -> Result<(), DiskError> {
         let now_ms = self.clock.now_ms();
+        self.snapshots.keep(self.agent.mirror())?;
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks % TICKS_PER_ROUND == 1 {
             self.read_inbox(now_ms)?;
@@ -304,28 +311,13 @@ impl Shell {
     }
 }
 
-/// The hospital's copy of the ledger as its disk holds it.
-fn restored(
-    config: &Config,
-    log: &VerifierKey,
-    party: &PartyId,
-    keys: &Keys,
-    store: &Store,
-) -> Result<Mirror, RunError> {
+/// The copy of the ledger as it lies on the disk, and how many of its entries a snapshot stood for.
+fn restored(log: &VerifierKey, party: &PartyId, keys: &Keys, store: &Store) -> Result<(Mirror, u64), RunError> {
     let mirror_keys = MirrorKeys { witness: keys.witness.clone(), validator: keys.validator.clone() };
     let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record(log)?)
         .map_err(|error| RunError::Ledger(error.to_string()))?;
-    let (leaves, certificate) = store.ledger()?;
-    mirror.restore(&leaves, certificate).map_err(|refusal| damaged(&config.folder, &refusal))?;
-    Ok(mirror)
-}
-
-fn damaged(folder: &Path, refusal: &Refusal) -> RunError {
-    let path = folder.join("mirror");
-    RunError::Ledger(format!(
-        "{} is damaged: {refusal}; move that folder away and start again: it is fetched anew and checked against `witness`",
-        path.display()
-    ))
+    let taken_up = replay(&mut mirror, store)?;
+    Ok((mirror, taken_up))
 }
 
 /// The privacy budgets, compared with the journals and the certified ledger: a disk that knows less runs nothing.

@@ -115,14 +115,9 @@ impl Store {
         &self.folder
     }
 
-    /// Leaves of the copy in order, and the certificate stored last.
-    ///
-    /// # Errors
-    /// [`DiskError`].
-    pub fn ledger(&self) -> Result<(Vec<Vec<u8>>, Option<Note>), DiskError> {
-        let size = self.ledger.next_index();
-        let leaves = self.ledger.reader().entries(0..size, size).map_err(StoreError::from)?;
-        Ok((leaves, self.ledger.store().published().map(|head| head.note.clone())))
+    /// The copy of the ledger.
+    pub fn ledger(&self) -> &LedgerMirror {
+        &self.ledger
     }
 
     /// What the witness signed last.

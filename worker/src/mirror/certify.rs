@@ -40,16 +40,15 @@ impl Mirror {
     fn walk(&self, size: u64) -> Result<(Option<Turn>, Option<Policy>), Refusal> {
         let refused = |error: String| Refusal::new(Reason::Ledger, error);
         let mut turns = Turns::new(self.certified.witness_policy());
-        let new = usize::try_from(size.saturating_sub(self.certified_size())).unwrap_or(usize::MAX);
-        let ahead = || self.ahead.iter().take(new);
-        if !ahead().any(|entry| may_turn(&entry.action().kind)) {
+        let ahead = || self.validator.state().applied().take_while(|applied| applied.index() < size);
+        if !ahead().any(|applied| may_turn(applied.kind())) {
             return Ok((None, turns.policy().cloned()));
         }
         let mut state = self.certified.clone();
-        for entry in ahead() {
-            let index = state.next_index();
-            state.apply(index, entry).map_err(|error| refused(error.to_string()))?;
-            match turns.step(&entry.action().kind, || state.witness_policy()) {
+        for applied in ahead() {
+            let index = applied.index();
+            state.follow(applied.clone()).map_err(|error| refused(error.to_string()))?;
+            match turns.step(applied.kind(), || state.witness_policy()) {
                 Some(turn) if state.next_index() == size => return Ok((Some(turn), turns.policy().cloned())),
                 Some(_) => return Err(refused(TurnError::Missing { index }.to_string())),
                 None => {}

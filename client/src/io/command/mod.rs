@@ -13,10 +13,10 @@ use crate::home::Home;
 use crate::io::cli::{Cli, Command, VerifyArgs};
 use crate::io::session::Session;
 use crate::io::sync::sync;
-use crate::io::terminal::{Paint, paint, print};
+use crate::io::terminal::{Counting, Paint, paint, print};
 use crate::job::duration;
 use crate::ledger::Ledger;
-use crate::verify::{Wish, error_json, verify};
+use crate::verify::{Wish, error_json, verify_telling};
 
 type Ended = Result<ExitCode, Box<dyn Error>>;
 
@@ -80,7 +80,10 @@ fn run_verify(args: &VerifyArgs) -> Ended {
         Some((text, None)) => return Err(format!("--max-age {text}: write a time such as \"2 days\"").into()),
     };
     let wish = Wish { policy: args.policy.clone(), known: args.known.clone(), freshness, entry: args.entry.clone() };
-    let verified = verify(&args.path, &wish);
+    let bar = Counting::new();
+    let verified =
+        verify_telling(&args.path, &wish, &mut |progress| bar.show(progress.what, progress.done, progress.total));
+    drop(bar);
     match (&verified, args.output.json) {
         (Ok(good), true) => print(&format!("{}\n", good.to_json())),
         (Ok(good), false) => print(&good.to_text().replacen("ok:", &format!("{}:", paint(Paint::Green, "ok")), 1)),

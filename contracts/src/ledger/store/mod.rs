@@ -4,6 +4,7 @@
 //! public/  checkpoint  policy  certificate/<size>  tile/..   what any static web server publishes; only public files lie here
 //! state/   HEAD                               signed checkpoint of the last committed batch: the truth
 //!          staging/<size>                     the batch in flight, whole
+//!          snapshot                           the replay up to some entry, see [`crate::agreement::snapshot`]
 //!          lock                               held while a process works on this folder
 //! ```
 //!
@@ -16,6 +17,7 @@
 //! |---|---|---|---|---|
 //! | `HEAD` | no: start-up refuses | no: witnesses notice | the holder of the log's key | nothing |
 //! | `staging/` | before HEAD names it | yes | nobody (hash) | nothing, one batch |
+//! | `snapshot` | yes: the log is replayed | yes: the rest is replayed | who can write the folder | about 200 bytes an entry |
 //! | tiles | no | no: root differs | nobody (root) | about 40 bytes an entry and the entry |
 //! | `checkpoint` | yes, published again | no: refused as older | key and a quorum | nothing |
 //! | `certificate/` | no: readers refuse the turn; fetch it from a mirror | immutable | two quorums | one note a turn |
@@ -24,18 +26,19 @@ mod certificate;
 mod durable;
 mod evidence;
 mod export;
+mod head;
 mod mirror;
 mod reader;
 mod staging;
 
 pub use durable::{durable_replace, ensure_dir, read_at_most, read_if_there};
 pub use export::export;
+pub use head::Head;
 pub use mirror::{Mirror, MirrorError};
 pub use reader::{BUNDLE_BYTES_MAX, LogReader, ReadError};
 
-use super::checkpoint::{Checkpoint, CheckpointError};
-use super::merkle::Hash;
-use super::note::{NOTE_BYTES_MAX, Note, NoteError, VerifierKey};
+use super::checkpoint::CheckpointError;
+use super::note::{Note, NoteError, VerifierKey};
 use super::policy::Policy;
 use super::tile::{Batch, Builder, TILE_WIDTH, TileKind, TilePath, edge};
 use std::collections::BTreeSet;
@@ -106,32 +109,6 @@ impl From<NoteError> for StoreError {
     }
 }
 
-/// The last committed batch's signed checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// Number of committed entries.
-    pub size: u64,
-    /// Root over them.
-    pub root: Hash,
-    /// The note, signed by the log.
-    pub note: Note,
-}
-
-impl Head {
-    /// Reads a checkpoint that the log signed.
-    ///
-    /// # Errors
-    /// [`CheckpointError`]: another log's, or not signed by it.
-    pub fn of(note: Note, log: &VerifierKey) -> Result<Self, CheckpointError> {
-        let checkpoint = Checkpoint::of(&note)?;
-        if checkpoint.origin != log.name() {
-            return Err(CheckpointError::Format("it is of another log"));
-        }
-        note.verify(log)?;
-        Ok(Self { size: checkpoint.size, root: checkpoint.root, note })
-    }
-}
-
 /// One log on disk, held by one process.
 pub struct LogStore {
     public: PathBuf,
@@ -157,8 +134,8 @@ impl LogStore {
         // HEAD and `checkpoint` may have been renamed by a process that died before it could fsync their names.
         durable::settle(&[public, state, &state.join("staging")])?;
         [public, state].into_iter().try_for_each(durable::sync_dir)?;
-        let head = read_note(&state.join("HEAD"), log)?;
-        let published = read_note(&public.join("checkpoint"), log)?;
+        let head = head::read(&state.join("HEAD"), log)?;
+        let published = head::read(&public.join("checkpoint"), log)?;
         let (public, state, log) = (public.to_path_buf(), state.to_path_buf(), log.clone());
         let mut store =
             Self { public, state, log, head, published, published_before: None, failed: false, _lock: lock };
@@ -182,6 +159,12 @@ impl LogStore {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.head.as_ref().map_or(0, |h| h.size)
+    }
+
+    /// The state folder, which is never published.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state
     }
 
     /// Reads this log's tiles and entries.
@@ -230,7 +213,7 @@ impl LogStore {
     pub fn commit_head(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.step(|store| {
             let path = store.state.join("HEAD");
-            if read_note(&path, &store.log)?.map(|h| h.note) != store.head.as_ref().map(|h| h.note.clone()) {
+            if head::read(&path, &store.log)?.map(|h| h.note) != store.head.as_ref().map(|h| h.note.clone()) {
                 return Err(StoreError::LostSwap);
             }
             if !durable::is_there(&store.staged(batch.size))? || batch.first_index != store.size() {
@@ -387,10 +370,4 @@ impl LogStore {
         }
         Ok(())
     }
-}
-
-fn read_note(path: &Path, log: &VerifierKey) -> Result<Option<Head>, StoreError> {
-    let Some(bytes) = read_if_there(path, NOTE_BYTES_MAX)? else { return Ok(None) };
-    let head = Note::parse(&bytes).map_err(CheckpointError::from).and_then(|note| Head::of(note, log));
-    head.map(Some).map_err(|e| StoreError::Corrupt { path: path.to_path_buf(), why: e.to_string() })
 }

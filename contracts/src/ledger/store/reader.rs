@@ -3,7 +3,7 @@
 use super::StoreError;
 use super::durable::{names, read_at_most};
 use crate::ledger::checkpoint::{Checkpoint, CheckpointError};
-use crate::ledger::merkle::{self, Hash};
+use crate::ledger::merkle::{self, Hash, Tree};
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use crate::ledger::proof::TlogProof;
@@ -188,6 +188,34 @@ impl LogReader {
     pub fn proof(&self, index: u64, note: &Note) -> Result<TlogProof, ReadError> {
         let size = Checkpoint::of(note)?.size;
         Ok(TlogProof { extra: None, index, path: self.inclusion(index, size)?, note: note.clone() })
+    }
+
+    /// Proof files for several entries under one cosigned checkpoint; each tile is read once.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn proofs(&self, indices: &[u64], note: &Note) -> Result<Vec<TlogProof>, ReadError> {
+        let size = Checkpoint::of(note)?.size;
+        let nodes = self.nodes(size);
+        let proof = |index: &u64| {
+            if *index >= size {
+                return Err(ReadError::NoEntry { index: *index, size });
+            }
+            let path = merkle::inclusion(&nodes, *index, size)?;
+            Ok(TlogProof { extra: None, index: *index, path, note: note.clone() })
+        };
+        indices.iter().map(proof).collect()
+    }
+
+    /// The compact tree before a range of entries of a log of `size`, and the leaf hashes of the range.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn leaf_hashes(&self, range: Range<u64>, size: u64) -> Result<(Tree, Vec<Hash>), ReadError> {
+        let nodes = self.nodes(size);
+        let tree = Tree::read(&nodes, range.start)?;
+        let leaves = range.map(|index| merkle::NodeReader::node(&nodes, 0, index)).collect::<Result<_, _>>()?;
+        Ok((tree, leaves))
     }
 
     /// The right edge at `size`.

@@ -1,0 +1,202 @@
+//! A log of many entries on disk: made by the real sequencer and store, then audited, started from, and indexed anew.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use leben::io::now_ms;
+use leben_contracts::agreement::body::{Body, Founder, Genesis, PartyEnrol, PolicyChange, quorum};
+use leben_contracts::agreement::due::Header;
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::party::{OrgKind, PartyId, Role};
+use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::entry::Envelope;
+use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
+use leben_contracts::ledger::sequencer::{BATCH_MAX, Sequencer};
+use leben_contracts::ledger::store::LogStore;
+use leben_contracts::verify::{self, verify_folder};
+use leben_coordinator::io::index::Index;
+use leben_coordinator::io::ledger::{Author, Ledger};
+use leben_coordinator::io::metrics::Metrics;
+use serde_json::{Map, Value};
+
+use super::rounded;
+use super::traffic::{COORDINATOR, Traffic, key, keys, sealing};
+use crate::Failure;
+
+const ORIGIN: &str = "ledger.leben.example/past";
+const VALIDATORS: [&str; 4] = ["hospital-1", "hospital-2", "hospital-3", "hospital-4"];
+/// The log's time between two waves: a million entries are about four days.
+const WAVE_MS: u64 = 1_300_000;
+
+/// Runs it.
+pub(super) fn measure(dir: &Path, entries: u64) -> Result<Map<String, Value>, Failure> {
+    let made = Instant::now();
+    let mut past = Past::begin(dir, entries)?;
+    past.write(entries)?;
+    let size = past.publish()?;
+    drop(past);
+    eprintln!("ledger: {size} entries made in {:.0} s", made.elapsed().as_secs_f64());
+    let bytes = bytes_below(&dir.join("ledger"))?;
+    let begun = Instant::now();
+    let mut state = State::new(ORIGIN);
+    let report =
+        verify_folder(&dir.join("ledger"), verify::Options { replay: Some(&mut state), ..Default::default() })?;
+    let audit_s = begun.elapsed().as_secs_f64();
+    eprintln!("ledger: audited {} entries in {audit_s:.1} s", report.replayed);
+    drop(state);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (restart_s, rebuild_s) = runtime.block_on(async { restart(dir, size) })?;
+    Ok(Map::from_iter([
+        ("entries".to_owned(), Value::from(size)),
+        ("audit_entries_per_s".to_owned(), rounded(size as f64 / audit_s)),
+        ("restart_s".to_owned(), rounded(restart_s)),
+        ("rebuild_s".to_owned(), rounded(rebuild_s)),
+        ("entry_bytes_on_disk".to_owned(), rounded(bytes as f64 / size as f64)),
+    ]))
+}
+
+fn restart(dir: &Path, size: u64) -> Result<(f64, f64), Failure> {
+    let begun = Instant::now();
+    let ledger = open(dir)?;
+    let restart_s = begun.elapsed().as_secs_f64();
+    if ledger.final_size() != size {
+        return Err(format!("{} entries after a restart, not {size}", ledger.final_size()).into());
+    }
+    eprintln!("ledger: started in {restart_s:.2} s");
+    let begun = Instant::now();
+    let index = Index::open(dir.join("state/index"))?;
+    index.follow(&ledger)?;
+    let rebuild_s = begun.elapsed().as_secs_f64();
+    if index.size()? != size {
+        return Err("the index does not cover the log".into());
+    }
+    Ok((restart_s, rebuild_s))
+}
+
+fn open(dir: &Path) -> Result<Ledger, Failure> {
+    let log_key = key(COORDINATOR, "log");
+    let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, log_key.clone())?;
+    let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
+    let author = Author { party: PartyId::new(COORDINATOR)?, key: key(COORDINATOR, "party") };
+    Ok(Ledger::start(store, log_key, ORIGIN, author, Arc::new(Metrics::new()?), BATCH_MAX, Vec::new())?.0)
+}
+
+fn bytes_below(dir: &Path) -> Result<u64, Failure> {
+    let mut sum = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let facts = entry.metadata()?;
+        sum += if facts.is_dir() { bytes_below(&entry.path())? } else { facts.len() };
+    }
+    Ok(sum)
+}
+
+/// The log while it is being made.
+struct Past {
+    store: LogStore,
+    sequencer: Sequencer<State>,
+    traffic: Traffic,
+    now_ms: u64,
+    note: Option<Note>,
+}
+
+impl Past {
+    fn begin(dir: &Path, entries: u64) -> Result<Past, Failure> {
+        let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, key(COORDINATOR, "log"))?;
+        let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
+        let sequencer = Sequencer::new(signer, store.builder()?, Follower::new(ORIGIN, State::new(ORIGIN)))?;
+        let waves = entries.div_ceil(19 * 256) + 20;
+        let traffic = Traffic::new(key(COORDINATOR, "party"), 256);
+        let mut past =
+            Past { store, sequencer, traffic, now_ms: now_ms().saturating_sub(2 * waves * WAVE_MS), note: None };
+        past.found()?;
+        let prelude = past.traffic.prelude(past.sequencer.state(), past.now_ms)?;
+        past.append(&prelude)?;
+        Ok(past)
+    }
+
+    /// Genesis, and four hospitals that validate.
+    fn found(&mut self) -> Result<(), Failure> {
+        let founder = |name: &str| {
+            Ok::<_, Failure>(Founder { party: PartyId::new(name)?, keys: keys(name, false), sealing: sealing(name) })
+        };
+        let genesis = Genesis {
+            origin: ORIGIN.to_owned(),
+            coordinator: founder(COORDINATOR)?,
+            admins: vec![founder("admin")?],
+            log_key: PublicKey::of(&key(COORDINATOR, "log")),
+        };
+        self.act(COORDINATOR, Role::Coordinator, &genesis.into(), &[COORDINATOR])?;
+        for name in VALIDATORS {
+            let enrol = PartyEnrol {
+                party: PartyId::new(name)?,
+                kind: OrgKind::Hospital,
+                roles: vec![Role::DataOwner],
+                keys: keys(name, true),
+                sealing: sealing(name),
+                invite_hash: Hash32::plain(name.as_bytes()),
+            };
+            self.act(name, Role::DataOwner, &enrol.into(), &[name, COORDINATOR])?;
+        }
+        let validators = VALIDATORS.into_iter().map(PartyId::new).collect::<Result<_, _>>()?;
+        let policy = PolicyChange { validators, quorum: u32::try_from(quorum(VALIDATORS.len()))? };
+        self.act(COORDINATOR, Role::Coordinator, &policy.into(), &[COORDINATOR])
+    }
+
+    fn act(&mut self, actor: &str, role: Role, body: &Body, signers: &[&str]) -> Result<(), Failure> {
+        let actor = PartyId::new(actor)?;
+        let header = Header { actor: &actor, role, now_ms: self.now_ms, valid_ms: 3_600_000, nonce: [0; 16] };
+        let action = self.sequencer.state().draft(body, None, &header)?;
+        let signers: Vec<_> = signers.iter().map(|name| key(name, "party")).collect();
+        let envelope = Envelope::sign(&action, &signers.iter().collect::<Vec<_>>())?;
+        self.append(&[envelope.to_bytes()])
+    }
+
+    /// Waves of contracts until there are as many entries as asked for.
+    fn write(&mut self, entries: u64) -> Result<(), Failure> {
+        let mut said = Instant::now();
+        while self.sequencer.size() < entries {
+            let wave = self.traffic.wave(self.sequencer.state(), self.now_ms)?;
+            // The last one is cut: its contracts end where they stand.
+            let left = usize::try_from(entries.saturating_sub(self.sequencer.size())).unwrap_or(usize::MAX);
+            for batch in wave.get(..left.min(wave.len())).unwrap_or_default().chunks(BATCH_MAX) {
+                self.append(batch)?;
+                self.now_ms += WAVE_MS / 100;
+            }
+            self.now_ms += WAVE_MS;
+            if said.elapsed().as_secs() >= 20 {
+                said = Instant::now();
+                eprintln!("ledger: {} of {entries} entries made", self.sequencer.size());
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, envelopes: &[Vec<u8>]) -> Result<(), Failure> {
+        let staged = self.sequencer.stage(self.now_ms, envelopes)?;
+        for result in staged.results {
+            result?;
+        }
+        if let Some(batch) = staged.batch {
+            self.store.commit(&batch)?;
+            self.note = Some(batch.note);
+        }
+        Ok(())
+    }
+
+    /// Cosigned by all four, as of now.
+    fn publish(&mut self) -> Result<u64, Failure> {
+        let mut note = self.note.take().ok_or("nothing was written")?;
+        for name in VALIDATORS {
+            let signer = NoteSigner::new(name, KeyType::Cosignature, key(name, "validator"))?;
+            note.push(signer.sign(note.text(), now_ms() / 1000))?;
+        }
+        self.store.publish(&note)?;
+        self.store.publish_policy(&self.sequencer.state().witness_policy().ok_or("no policy")?)?;
+        Ok(self.store.size())
+    }
+}

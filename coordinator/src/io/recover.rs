@@ -1,0 +1,149 @@
+//! Taking up the log at a start: from the snapshot, or from the first entry.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::state::State;
+use leben_contracts::agreement::{Recorded, snapshot};
+use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::merkle::Hash;
+use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
+use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+use leben_contracts::ledger::prepare;
+use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
+use leben_contracts::ledger::store::{LogReader, LogStore};
+use leben_contracts::ledger::turn::Turns;
+
+use super::clock::now_ms;
+use super::door::Door;
+use super::fatal::Fatal;
+use super::ledger::{Author, Callers, Final, policy_of};
+use super::metrics::Metrics;
+use super::sequence::{REPLAY_STEP, Sequence, broken};
+use crate::drift;
+use crate::finality::Finality;
+use crate::roll_call::RollCall;
+
+/// The log, replayed.
+struct Replayed {
+    follower: Follower<Recorded>,
+    certain: State,
+    /// Entries that the snapshot stood for.
+    taken_up: u64,
+    /// Every quorum that may have made a checkpoint final which this folder does not know: the one of the published size and
+    /// those of everything committed since.
+    policies: Vec<Policy>,
+    /// Turns that are not final yet.
+    points: VecDeque<TurnPoint>,
+}
+
+/// The state after some part of the log that is final.
+fn take_up(store: &LogStore, origin: &str, published: u64) -> State {
+    match snapshot::load(store.state_dir(), origin, &store.reader(), store.size(), published) {
+        Ok(Some(state)) => state,
+        Ok(None) => State::new(origin),
+        Err(error) => {
+            tracing::warn!(%error, "the snapshot is not used; the ledger is replayed from its first entry");
+            State::new(origin)
+        }
+    }
+}
+
+fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fatal> {
+    let (size, reader) = (store.size(), store.reader());
+    let mut certain = take_up(store, origin, published);
+    let taken_up = certain.next_index();
+    let mut policies = Vec::from_iter(certain.witness_policy().filter(|_| taken_up == published));
+    let (mut points, mut turns) = (VecDeque::new(), Turns::new(certain.witness_policy()));
+    let mut follower = Follower::resume(origin, taken_up, certain.now_ms(), Recorded::new(certain.clone()));
+    let mut from = taken_up;
+    while from < size {
+        let to = size.min(from + REPLAY_STEP);
+        let leaves = reader.entries(from..to, size).map_err(broken)?;
+        for (index, entry) in (from..).zip(prepare::entries(&leaves, follower.replay())) {
+            let entry = entry.map_err(broken)?;
+            follower.apply(&entry).map_err(broken)?;
+            let turn = turns.step(&entry.action().kind, || follower.replay().state().witness_policy());
+            if index + 1 >= published
+                && let Some(policy) = turns.policy()
+                && policies.last() != Some(policy)
+            {
+                policies.push(policy.clone());
+            }
+            if let Some(turn) = turn.filter(|_| index >= published) {
+                let root = reader.root_at(index + 1, size).map_err(broken)?;
+                points.push_back(TurnPoint { size: index + 1, root, policy: turn.new });
+            }
+        }
+        while let Some(applied) = follower.replay_mut().take(published) {
+            certain.follow(applied).map_err(broken)?;
+        }
+        from = to;
+    }
+    Ok(Replayed { follower, certain, taken_up, policies, points })
+}
+
+/// The published checkpoint. It was cosigned when it was published: what is not, any more, was changed since.
+fn published_note(reader: &LogReader, policy: &Policy, observers: &[VerifierKey]) -> Result<String, Fatal> {
+    let note = reader.checkpoint().map_err(broken)?;
+    // An outside witness that the settings name no longer may still stand on it; then the policy beside it has its key.
+    let beside = reader.policy().map_err(broken)?;
+    let listed = beside.iter().flat_map(Policy::observers).chain(observers);
+    policy.with_observers(listed).evaluate(&note, UnknownSigners::Refuse).map_err(|error| {
+        let path = reader.dir().join("checkpoint");
+        broken(format!("{} is damaged: {error}; copy it from a hospital's mirror/public", path.display()))
+    })?;
+    Ok(policy.with_observers(observers).known_lines(&note).to_string())
+}
+
+fn root_of(reader: &LogReader, published: u64, size: u64) -> Result<Hash, Fatal> {
+    match published {
+        0 => Ok([0; 32]),
+        _ => reader.root_at(published, size).map_err(broken),
+    }
+}
+
+impl Sequence {
+    /// Takes up the log; the number that comes back says how many entries the snapshot stood for. What is published was final or
+    /// becomes it: its entries count as final; the rest goes to the witnesses again.
+    pub(super) fn recover(
+        store: LogStore,
+        log_key: SigningKey,
+        origin: &str,
+        author: Author,
+        metrics: Arc<Metrics>,
+        batch_max: usize,
+        observers: Vec<VerifierKey>,
+    ) -> Result<(Sequence, Final, u64), Fatal> {
+        let signer = NoteSigner::new(origin, KeyType::Ed25519, log_key).map_err(broken)?;
+        let log: VerifierKey = signer.vkey().clone();
+        let (size, reader) = (store.size(), store.reader());
+        let published = store.published().map_or(0, |head| head.size);
+        let Replayed { follower, certain, taken_up, policies, points: turns } = replay(&store, origin, published)?;
+        let policy = policy_of(&certain, &log)?;
+        let note = (published > 0).then(|| published_note(&reader, &policy, &observers)).transpose()?;
+        let final_part = Final { state: certain, root: root_of(&reader, published, size)? };
+        let builder = store.builder().map_err(broken)?;
+        let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
+        let finality = Finality::new(published, note, policy).with_observers(observers);
+        let callers = Callers::default();
+        drift::check(sequencer.state().state().now_ms(), now_ms())?;
+        let door = Door::new(RollCall::new(policies), metrics.clone());
+        let sequence = Sequence {
+            store,
+            sequencer,
+            log,
+            author,
+            finality,
+            turns,
+            callers,
+            door,
+            metrics,
+            batch_max,
+            index: Arc::default(),
+            snapshot: None,
+        };
+        Ok((sequence, final_part, taken_up))
+    }
+}
