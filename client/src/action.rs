@@ -1,12 +1,13 @@
 //! Actions of an AI team: made from where the ledger stands, signed, ready to be appended.
 
-use leben_contracts::agreement::body::{Accept, AcceptResult, Body, BodyError, Fund, PartyEnrol, Propose};
+use leben_contracts::agreement::body::{Accept, AcceptResult, Body, BodyError, Fund, KeyRevoke, PartyEnrol, Propose};
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::{ContractId, Hash32};
 use leben_contracts::agreement::party::{OrgKind, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::terms::Terms;
+use leben_contracts::ledger::action_file::ActionFile;
 use leben_contracts::ledger::canonical::CanonicalError;
 use leben_contracts::ledger::entry::{EntryError, Envelope};
 use leben_protocol::invite::code_hash;
@@ -15,6 +16,9 @@ use crate::home::Home;
 
 /// How long an action may wait for its place on the ledger, milliseconds: a coordinator that restarts, a quorum that is away.
 pub const VALID_MS: u64 = 60 * 60 * 1000;
+
+/// How long an action that several people sign may be on its way between them, milliseconds: a week.
+pub const GATHER_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Why an action cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,73 @@ pub fn enrol(home: &Home, code: &str, fresh: Fresh) -> Result<Envelope, ActionEr
         invite_hash: code_hash(code).parse::<Hash32>().map_err(|_| ActionError::Code)?,
     };
     step(home, &State::new(&home.network().origin), None, body, fresh)
+}
+
+/// The same for an admin, whom another admin countersigns: an action file to hand on.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn enrol_admin(home: &Home, code: &str, fresh: Fresh) -> Result<ActionFile, ActionError> {
+    let body = PartyEnrol {
+        party: home.party().clone(),
+        kind: OrgKind::Team,
+        roles: vec![Role::Admin],
+        keys: home.public_keys(),
+        sealing: home.sealing_public(),
+        invite_hash: code_hash(code).parse::<Hash32>().map_err(|_| ActionError::Code)?,
+    };
+    let state = State::new(&home.network().origin);
+    let mut file = draft(home, &state, Role::Admin, body, GATHER_MS, fresh)?;
+    file.sign(home.party_key())?;
+    Ok(file)
+}
+
+/// New keys for this party, signed by the old party key and the new one; `None` if no rotation waits.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn rotate(home: &Home, state: &State, fresh: Fresh) -> Result<Option<Envelope>, ActionError> {
+    let Some((body, new)) = home.rotation() else { return Ok(None) };
+    let mut file = draft(home, state, own_role(home, state), body, VALID_MS, fresh)?;
+    file.sign(home.party_key())?;
+    if new.verifying_key() != home.party_key().verifying_key() {
+        file.sign(new)?;
+    }
+    Ok(Some(file.into_envelope()?))
+}
+
+/// Withdraws a party's keys: this home's own, or, as an admin, somebody's; not signed yet.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn revoke(
+    home: &Home,
+    state: &State,
+    body: KeyRevoke,
+    valid_ms: u64,
+    fresh: Fresh,
+) -> Result<ActionFile, ActionError> {
+    let own = body.party == *home.party();
+    let role = if own { own_role(home, state) } else { Role::Admin };
+    draft(home, state, role, body, valid_ms, fresh)
+}
+
+/// A role that this party holds, for what it does in no role in particular.
+fn own_role(home: &Home, state: &State) -> Role {
+    let held = state.party(home.party().as_str()).and_then(|party| party.roles.first().copied());
+    held.unwrap_or(Role::DataUser)
+}
+
+fn draft(
+    home: &Home,
+    state: &State,
+    role: Role,
+    body: impl Into<Body>,
+    valid_ms: u64,
+    fresh: Fresh,
+) -> Result<ActionFile, ActionError> {
+    let header = Header { actor: home.party(), role, now_ms: fresh.now_ms, valid_ms, nonce: fresh.nonce };
+    Ok(ActionFile::draft(&state.draft(&body.into(), None, &header)?)?)
 }
 
 fn step(

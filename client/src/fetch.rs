@@ -71,7 +71,9 @@ pub struct Opened {
 pub fn open(home: &Home, contract: &Contract, sealed: &[u8]) -> Result<Opened, FetchError> {
     let Some(delivery) = &contract.delivery else { return Err(not_delivered(contract)) };
     let id = short(&contract.id);
-    let bytes = seal::open(home.sealing_secret(), &contract.id.0, sealed).map_err(|_| FetchError::Sealed(id))?;
+    // The terms name the key that was in force when they were made; it may have been replaced since.
+    let opened = home.sealing_secrets().find_map(|secret| seal::open(secret, &contract.id.0, sealed).ok());
+    let bytes = opened.ok_or(FetchError::Sealed(id))?;
     let got = commitment(&bytes);
     if got != delivery.result_commitment {
         return Err(FetchError::Commitment { ledger: delivery.result_commitment, got });

@@ -3,6 +3,7 @@
 //! ```text
 //! leben-home/
 //!   keys/party.key tls.key sealing.key   64 hex digits each, readable by the owner alone
+//!   keys/next/ old/                      new keys on their way to the ledger; old ones that still open results
 //!   network.json                         what the invite said, without its code
 //!   ledger/                              a verified copy of the log: any C2SP tool reads it
 //!   ledger.state/                        what makes that copy durable
@@ -12,19 +13,24 @@
 //!
 //! Lost keys: the team enrols anew; results sealed to the lost key stay closed. The rest is fetched again.
 
+mod keys;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::SigningKey;
-use leben_contracts::agreement::hash::X25519Key;
-use leben_contracts::agreement::party::{NameError, PartyId, PartyKeys};
-use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::agreement::party::{NameError, PartyId};
+use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::keyfile::{self, KeyFileError};
+use leben_contracts::ledger::keyring::{Keyring, KeyringError};
 use leben_contracts::ledger::note::{NoteError, VerifierKey};
 use leben_contracts::ledger::store::{StoreError, durable_replace};
 use leben_protocol::invite::{Invite, InviteError};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use keys::USES;
+
+use keys::HomeKeys;
 
 /// Where the keys of a new home come from: fresh randomness, made in `io`.
 pub struct Seeds {
@@ -59,9 +65,10 @@ pub struct Home {
     party: PartyId,
     log: VerifierKey,
     coordinator_key: [u8; 32],
-    party_key: SigningKey,
-    tls_seed: Zeroizing<[u8; 32]>,
-    sealing: Zeroizing<[u8; 32]>,
+    keys: HomeKeys,
+    next: Option<HomeKeys>,
+    next_in_force: bool,
+    old_sealing: Vec<Zeroizing<[u8; 32]>>,
 }
 
 /// Why a home cannot be used.
@@ -88,6 +95,9 @@ pub enum HomeError {
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The folder of keys.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// The invite.
     #[error(transparent)]
     Invite(#[from] InviteError),
@@ -110,7 +120,7 @@ impl Home {
     /// # Errors
     /// [`HomeError`].
     pub fn create(root: &Path, invite: &Invite, seeds: &Seeds) -> Result<Home, HomeError> {
-        if invite.kind != "team" {
+        if !["team", "admin"].contains(&invite.kind.as_str()) {
             return Err(HomeError::Kind(invite.kind.clone()));
         }
         let network = HomeNetwork {
@@ -130,9 +140,7 @@ impl Home {
         for (name, seed) in [("party", &seeds.party), ("tls", &seeds.tls), ("sealing", &seeds.sealing)] {
             keyfile::load_or_create(&key_path(root, name), seed)?;
         }
-        let text = serde_json::to_vec_pretty(&network)
-            .map_err(|error| HomeError::Network { path: path.clone(), why: error.to_string() })?;
-        durable_replace(&path, &text)?;
+        write_network(&path, &network)?;
         Home::open(root)
     }
 
@@ -145,18 +153,13 @@ impl Home {
         let network = read_network(&path)?.ok_or_else(|| HomeError::Missing(root.to_owned()))?;
         let (party, log, coordinator_key) = check(&path, &network)?;
         let load = |name: &str| keyfile::load(&key_path(root, name));
-        let tls_seed = Zeroizing::new(load("tls")?.to_bytes());
-        let sealing = Zeroizing::new(load("sealing")?.to_bytes());
-        Ok(Home {
-            root: root.to_owned(),
-            network,
-            party,
-            log,
-            coordinator_key,
-            party_key: load("party")?,
-            tls_seed,
-            sealing,
-        })
+        let seed = |name: &str| load(name).map(|key| Zeroizing::new(key.to_bytes()));
+        let keys = HomeKeys { party: load("party")?, tls: seed("tls")?, sealing: seed("sealing")? };
+        let ring = Keyring::new(&root.join("keys"));
+        let next = ring.next()?.map(|next| keys.with(&next));
+        let old = ring.old("sealing")?.iter().map(|key| Zeroizing::new(key.to_bytes())).collect();
+        let (root, next_in_force, old_sealing) = (root.to_owned(), false, old);
+        Ok(Home { root, network, party, log, coordinator_key, keys, next, next_in_force, old_sealing })
     }
 
     /// The folder.
@@ -184,30 +187,17 @@ impl Home {
         self.coordinator_key
     }
 
-    /// Signs actions.
-    pub fn party_key(&self) -> &SigningKey {
-        &self.party_key
-    }
-
-    /// Seed of the link key.
-    pub fn tls_seed(&self) -> &[u8; 32] {
-        &self.tls_seed
-    }
-
-    /// Opens results.
-    pub fn sealing_secret(&self) -> &[u8; 32] {
-        &self.sealing
-    }
-
-    /// What results are sealed to.
-    pub fn sealing_public(&self) -> X25519Key {
-        X25519Key(leben_protocol::seal::public_of(&self.sealing))
-    }
-
-    /// The public keys to enrol.
-    pub fn public_keys(&self) -> PartyKeys {
-        let tls = PublicKey::of(&SigningKey::from_bytes(&self.tls_seed));
-        PartyKeys { party: PublicKey::of(&self.party_key), witness: None, validator: None, tls }
+    /// Believes the coordinator's link key that the ledger has in force, where the one kept here was replaced on the ledger; a newer
+    /// invite may know more than this copy of the ledger.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn trust(&mut self, state: &State) -> Result<(), HomeError> {
+        let now = state.coordinator().and_then(|party| state.keys(party.as_str())).map(|keys| keys.tls.to_bytes());
+        let Some(now) = now.filter(|_| state.former_tls_key(&self.coordinator_key).is_some()) else { return Ok(()) };
+        self.network.coordinator_key = hex::encode(now);
+        self.coordinator_key = now;
+        write_network(&self.root.join("network.json"), &self.network)
     }
 
     /// The copy of the published log.
@@ -233,6 +223,11 @@ impl Home {
 
 fn key_path(root: &Path, name: &str) -> PathBuf {
     root.join("keys").join(format!("{name}.key"))
+}
+
+fn write_network(path: &Path, network: &HomeNetwork) -> Result<(), HomeError> {
+    let wrong = |error: serde_json::Error| HomeError::Network { path: path.to_owned(), why: error.to_string() };
+    Ok(durable_replace(path, &serde_json::to_vec_pretty(network).map_err(wrong)?)?)
 }
 
 fn read_network(path: &Path) -> Result<Option<HomeNetwork>, HomeError> {

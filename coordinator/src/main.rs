@@ -8,7 +8,7 @@ use leben_coordinator::io::clock::now_ms;
 use leben_coordinator::io::config::Config;
 use leben_coordinator::io::fatal::Fatal;
 use leben_coordinator::io::store::Invited;
-use leben_coordinator::io::{setup, start};
+use leben_coordinator::io::{keys, rotation, setup, start};
 
 /// The coordinator of a Leben network: keeps the ledger, runs the rounds, reads no hospital's update.
 #[derive(Parser)]
@@ -42,7 +42,7 @@ enum Command {
         /// The newcomer's party id.
         party: String,
         /// What it is.
-        #[arg(long, value_parser = ["hospital", "team"], default_value = "hospital")]
+        #[arg(long, value_parser = ["hospital", "team", "admin"], default_value = "hospital")]
         kind: String,
         /// Credits that the newcomer is given.
         #[arg(long, default_value_t = 0)]
@@ -50,6 +50,21 @@ enum Command {
         /// Hours until the invite ends.
         #[arg(long, default_value_t = 72)]
         hours: u64,
+    },
+    /// The coordinator's own keys: which, since when, and what became of earlier ones. The log's key changes by handover alone.
+    Keys {
+        #[command(subcommand)]
+        what: Option<KeysCommand>,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Makes new keys here; whoever serves the folder, now or later, brings them to the ledger. The old ones serve until then.
+    Rotate {
+        /// Only this use; again for another one. All when absent.
+        #[arg(long, value_parser = rotation::USES)]
+        only: Vec<String>,
     },
 }
 
@@ -80,10 +95,25 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
             setup::init(dir, &Config::new(origin, party), &Config::template(origin, party), admin)?;
             say!("made the network '{origin}' in {}", dir.display());
             say!("settings: {}", dir.join("coordinator.toml").display());
+            let home = dir.join("admin");
+            say!("the first admin's home: {} (its own keys: leben --home {} ..)", home.display(), home.display());
             say!("next: leben-coordinator --dir {} serve", dir.display());
             Ok(())
         }
         Command::Serve => serve(dir),
+        Command::Keys { what: None } => {
+            say!("{}", keys::list(dir)?.trim_end());
+            Ok(())
+        }
+        Command::Keys { what: Some(KeysCommand::Rotate { only }) } => {
+            let made = rotation::propose(&dir.join("keys"), only).map_err(|error| Fatal::Start(error.to_string()))?;
+            say!("made new keys ({}) in {}", made.join(", "), dir.join("keys/next").display());
+            say!(
+                "the coordinator brings them to the ledger as soon as it serves, and takes them over when a quorum has cosigned that:"
+            );
+            say!("  leben-coordinator --dir {} keys", dir.display());
+            Ok(())
+        }
         Command::Invite { party, kind, credits, hours } => {
             let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
             let invited = Invited { party: party.clone(), kind: kind.clone(), credits: *credits, expires_ms };

@@ -134,7 +134,9 @@ fn policy_step(state: &State, linked: &BTreeSet<String>) -> Option<Step> {
     }
     let validators: Vec<PartyId> = current.union(&here).cloned().collect();
     let quorum = u32::try_from(body::quorum(validators.len())).ok()?;
-    let key = format!("policy-{}", validators.iter().map(PartyId::as_str).collect::<Vec<_>>().join("+"));
+    // Named by the policy it replaces too: the same set may be right again after a revocation.
+    let since = state.policy().map_or(0, |policy| policy.since_index);
+    let key = format!("policy-{since}-{}", validators.iter().map(PartyId::as_str).collect::<Vec<_>>().join("+"));
     Some(Step { key, contract: None, body: Body::PolicyChange(body::PolicyChange { validators, quorum }) })
 }
 

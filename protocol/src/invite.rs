@@ -26,7 +26,7 @@ pub struct Invite {
     pub log_vkey: String,
     /// The party id that the newcomer will have.
     pub party: String,
-    /// `hospital` or `team`.
+    /// `hospital`, `team` or `admin`.
     pub kind: String,
     /// The one-time code.
     pub code: String,

@@ -48,6 +48,26 @@ async fn a_listener_with_another_key_is_refused_and_both_keys_are_named() {
 }
 
 #[tokio::test]
+async fn a_listener_with_two_keys_shows_the_one_that_is_asked_for() {
+    let listener = listen();
+    let (up, _up) = link(&listener).await;
+    listener.set_keys(&[&STRANGER, &COORDINATOR]).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let dialer = Dialer::new(&WORKER).unwrap();
+    for seed in [COORDINATOR, STRANGER] {
+        let there = dialer.dial(addr, public_key(&seed).unwrap()).await.unwrap();
+        assert_eq!(there.peer_key(), public_key(&seed).unwrap());
+        listener.accept().await.unwrap().unwrap();
+    }
+    let error = dialer.dial(addr, [7; 32]).await.unwrap_err();
+    let got = public_key(&STRANGER).unwrap();
+    assert_eq!(error, LinkError::WrongKey { addr, expected: [7; 32], got }, "the first where another is asked for");
+    assert_eq!(up.close_reason(), None, "links that are up stay");
+    listener.set_keys(&[&STRANGER]).unwrap();
+    assert!(matches!(dial(&listener).await, Err(LinkError::WrongKey { .. })), "the old key is gone");
+}
+
+#[tokio::test]
 async fn a_refusal_arrives_with_its_code_and_words() {
     let listener = listen();
     let (here, there) = link(&listener).await;
@@ -223,7 +243,7 @@ impl Seen {
 #[tokio::test]
 async fn a_tap_sees_every_byte_of_both_directions() {
     let (up, down) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
-    let listener = Listener::bind_with_tap(anywhere(), &COORDINATOR, Some(up.clone())).unwrap();
+    let listener = Listener::bind_with_tap(anywhere(), &COORDINATOR, &COORDINATOR, Some(up.clone())).unwrap();
     let dialer = Dialer::new(&WORKER).unwrap().with_tap(down.clone());
     let (here, there) =
         tokio::join!(listener.accept(), dialer.dial(listener.local_addr().unwrap(), public_key(&COORDINATOR).unwrap()));

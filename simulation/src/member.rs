@@ -199,6 +199,8 @@ impl Member {
                 // Its terms name no mechanism.
                 Action::StoreBudget(_) => {}
                 Action::ForgetJob { contract } => drop(disk.seeds.remove(&contract)),
+                // Simulated hospitals keep the keys they have.
+                Action::PromoteKeys => {}
                 Action::Report(report) => {
                     if let Report::Job { report: JobReport::Revealed(reveal), .. } = &report {
                         truth.note_reveal(reveal);

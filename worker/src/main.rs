@@ -8,7 +8,7 @@ use leben_contracts::ledger::note::VerifierKey;
 use leben_worker::io::cli::{self, Decision};
 use leben_worker::io::clock::Clock;
 use leben_worker::io::witness::{self, StandAlone};
-use leben_worker::io::{Config, Options, check, config, evidence};
+use leben_worker::io::{Config, Options, check, cli_keys, config, evidence, rotation};
 
 /// The agent inside a hospital: runs agreed algorithms on local data and returns only a masked contribution.
 #[derive(Parser)]
@@ -31,6 +31,9 @@ struct Cli {
 enum What {
     /// Joins a network: makes keys here, enrols their public halves.
     Join {
+        /// After a revocation: makes new keys; the old ones move to keys-revoked-N.
+        #[arg(long)]
+        new_keys: bool,
         /// The line that the network's admin sent.
         invite: String,
     },
@@ -87,6 +90,14 @@ enum What {
         /// The first digits of its id.
         contract: String,
     },
+    /// This hospital's keys: which, since when, and what became of earlier ones. With a command: new ones, or none.
+    Keys {
+        #[command(subcommand)]
+        what: Option<KeysCommand>,
+        /// JSON for scripts.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows the audit log and checks that no line is missing.
     Audit,
     /// Prints the annotated default configuration.
@@ -133,6 +144,28 @@ enum EvidenceCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Makes new keys here; the agent puts them in force, and the old ones serve until then.
+    Rotate {
+        /// Only this use; again for another one. All when absent.
+        #[arg(long, value_parser = rotation::USES)]
+        only: Vec<String>,
+        /// Does not wait until the ledger has taken them.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Withdraws all keys of this hospital for good, for example because they were stolen. It can join again with a new invite.
+    Revoke {
+        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+        #[arg(long)]
+        code: String,
+        /// Signs; without it the action is only shown.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = tokio::runtime::Runtime::new()
@@ -151,11 +184,18 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
     let (dir, clock) = (cli.dir.as_path(), Clock { offset_ms: cli.clock_offset_s.saturating_mul(1000) });
     let decide = |contract: &str, decision: Decision| cli::decide(dir, contract, decision);
     let said = match &cli.command {
-        What::Join { invite } => {
-            let index = leben_worker::io::join(invite, dir, clock).await?;
+        What::Join { invite, new_keys } => {
+            let index = match new_keys {
+                true => leben_worker::io::join_again(invite, dir, clock).await?,
+                false => leben_worker::io::join(invite, dir, clock).await?,
+            };
             let dir = dir.display();
+            let joined = index.map_or(
+                "joined before: the address and the coordinator's key are taken from this invite".to_owned(),
+                |index| format!("joined: entry {index} of the ledger"),
+            );
             format!(
-                "joined: entry {index} of the ledger. Declare data sets in {dir}/{}, then: leben-worker --dir {dir} check, and run",
+                "{joined}. Declare data sets in {dir}/{}, then: leben-worker --dir {dir} check, and run",
                 config::FILE
             )
         }
@@ -178,6 +218,14 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Suspend { contract, code } => decide(contract, Decision::Suspend(code.clone()))?,
         What::Resume { contract } => decide(contract, Decision::Resume)?,
         What::Revoke { contract } => decide(contract, Decision::Revoke)?,
+        What::Keys { what: None, json: true } => to_json(&cli::status(dir)?.keys)?,
+        What::Keys { what: None, json: false } => cli_keys::text(dir)?,
+        What::Keys { what: Some(KeysCommand::Rotate { only, no_wait }), .. } => {
+            cli_keys::rotate(dir, only, !no_wait).await?
+        }
+        What::Keys { what: Some(KeysCommand::Revoke { code, yes }), .. } => {
+            cli_keys::revoke(dir, code, *yes, clock).await?
+        }
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
         What::Evidence { what: None | Some(EvidenceCommand::List) } => evidence::list_text(dir)?,

@@ -7,6 +7,7 @@
 
 mod certify;
 mod halt;
+mod keys;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::ENTRY_BYTES_MAX;
 use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
-use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
+use leben_contracts::ledger::note::{Note, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::witness::{Validator, Witness, WitnessError, WitnessRecord};
 
+pub use keys::{MirrorKeys, validator_name, witness_name};
 pub use restore::Start;
 
 use crate::refusal::{Reason, Refusal};
@@ -30,16 +32,6 @@ pub const BUFFER_BYTES_MAX: usize = 256 << 20;
 const EARLY_MAX: usize = 1024;
 /// Roots kept of sizes already certified, so that an order may name a ledger a little older than the newest.
 const ROOTS_KEPT: u64 = 4096;
-
-/// Name of the key that attests consistency alone.
-pub fn witness_name(party: &str) -> String {
-    format!("{party}/witness")
-}
-
-/// Name of the key that the ledger's policy counts.
-pub fn validator_name(party: &str) -> String {
-    party.to_owned()
-}
 
 /// What to do after a checkpoint was found good: store `entries`, then `record`, then send `lines`.
 #[derive(Debug, Clone)]
@@ -94,6 +86,8 @@ pub enum Published {
 /// The copy.
 pub struct Mirror {
     log: VerifierKey,
+    party: String,
+    keys: MirrorKeys,
     /// Replays what is validated; what is not yet certified is recorded there.
     validator: Validator<Recorded>,
     certified: State,
@@ -103,7 +97,7 @@ pub struct Mirror {
     buffer: Vec<Vec<u8>>,
     buffer_bytes: usize,
     early: BTreeMap<u64, Note>,
-    /// Keys that this hospital cosigns with.
+    /// Keys that this hospital cosigns with, or did before a rotation.
     own: Vec<VerifierKey>,
     halted: Option<Refusal>,
     evidence: Option<String>,
@@ -121,14 +115,14 @@ impl Mirror {
         keys: MirrorKeys,
         record: Option<WitnessRecord>,
     ) -> Result<Mirror, WitnessError> {
-        let named =
-            |name: String, key| NoteSigner::new(&name, KeyType::Cosignature, key).map_err(|_| WitnessError::Key(name));
-        let signers = vec![named(witness_name(party), keys.witness)?, named(validator_name(party), keys.validator)?];
+        let signers = keys.signers(party)?;
         let own = signers.iter().map(|signer| signer.vkey().clone()).collect();
         let witness = Witness::new(log.clone(), signers, record)?;
         let state = State::new(log.name());
         Ok(Mirror {
             log: log.clone(),
+            party: party.to_owned(),
+            keys,
             validator: Validator::new(witness, Recorded::new(state.clone())),
             certified: state,
             certified_note: None,
@@ -312,12 +306,4 @@ impl Mirror {
         self.buffer.clear();
         self.buffer_bytes = 0;
     }
-}
-
-/// The two keys a hospital cosigns with.
-pub struct MirrorKeys {
-    /// Attests consistency.
-    pub witness: ed25519_dalek::SigningKey,
-    /// Attests that the rules were kept.
-    pub validator: ed25519_dalek::SigningKey,
 }

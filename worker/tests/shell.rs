@@ -20,7 +20,10 @@ use leben_worker::io::store::{DiskError, Store};
 use leben_worker::io::{Config, Options, approvals, config, spawn};
 use support::*;
 
-const COORDINATOR: [u8; 32] = [1; 32];
+/// The link key that the ledger has of the coordinator: agents believe that one.
+fn coordinator() -> [u8; 32] {
+    key("coord", "tls").to_bytes()
+}
 
 const DATASET: &str = r#"
 [policy]
@@ -48,7 +51,7 @@ fn joined(address: &str) -> tempfile::TempDir {
     }
     let network = Network {
         address: address.to_owned(),
-        coordinator_key: hex::encode(public_key(&COORDINATOR).unwrap()),
+        coordinator_key: hex::encode(public_key(&coordinator()).unwrap()),
         origin: ORIGIN.into(),
         log_vkey: log_vkey().to_string(),
         party: "h1".into(),
@@ -263,7 +266,7 @@ fn options(net: &Net) -> Options {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_mirrors_offers_signs_is_cut_comes_back_and_restarts_where_it_stood() {
-    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &COORDINATOR).unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &coordinator()).unwrap();
     let folder = joined(&listener.local_addr().unwrap().to_string());
     let config = Config::load(folder.path()).unwrap();
     let mut net = net_now();

@@ -17,8 +17,9 @@ use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::{LogReader, LogStore};
 use leben_contracts::verify::verify_proof;
+use leben_coordinator::io::author::Author;
 use leben_coordinator::io::config::Config;
-use leben_coordinator::io::ledger::{Author, Ledger};
+use leben_coordinator::io::ledger::Ledger;
 use leben_coordinator::io::metrics::Metrics;
 use leben_coordinator::io::server::{self, Service};
 use leben_coordinator::io::setup;
@@ -78,10 +79,18 @@ async fn start(dir: &Path) -> Result<Coordinator, Failure> {
     let log_store = LogStore::open(&dir.join("ledger"), &dir.join("state"), &log)?;
     let reader = log_store.reader();
     let metrics = Arc::new(Metrics::new()?);
-    let author = Author { party: PartyId::new(COORDINATOR)?, key: party_key.clone() };
-    let (ledger, _writer) =
-        Ledger::start(log_store, log_key, ORIGIN, author, metrics.clone(), config.batch_entries_max, Vec::new())?;
-    let listener = Listener::bind_with_tap(config.listen, &link_key.to_bytes(), None)?;
+    let author = Author::new(PartyId::new(COORDINATOR)?, party_key);
+    let life = log_key.to_bytes();
+    let (ledger, _writer) = Ledger::start(
+        log_store,
+        log_key,
+        ORIGIN,
+        author.clone(),
+        metrics.clone(),
+        config.batch_entries_max,
+        Vec::new(),
+    )?;
+    let listener = Arc::new(Listener::bind_with_tap(config.listen, &link_key.to_bytes(), &life, None)?);
     let address = listener.local_addr()?;
     let (events, mut unheard) = mpsc::channel(64);
     tokio::spawn(async move { while unheard.recv().await.is_some() {} });
@@ -94,7 +103,7 @@ async fn start(dir: &Path) -> Result<Coordinator, Failure> {
         traffic: Arc::new(Bytes::default()),
         metrics,
         events,
-        author_key: party_key,
+        author,
     };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {

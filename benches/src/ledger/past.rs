@@ -18,8 +18,9 @@ use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::sequencer::{BATCH_MAX, Sequencer};
 use leben_contracts::ledger::store::LogStore;
 use leben_contracts::verify::{self, verify_folder};
+use leben_coordinator::io::author::Author;
 use leben_coordinator::io::index::Index;
-use leben_coordinator::io::ledger::{Author, Ledger};
+use leben_coordinator::io::ledger::Ledger;
 use leben_coordinator::io::metrics::Metrics;
 use serde_json::{Map, Value};
 
@@ -81,7 +82,7 @@ fn open(dir: &Path) -> Result<Ledger, Failure> {
     let log_key = key(COORDINATOR, "log");
     let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, log_key.clone())?;
     let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
-    let author = Author { party: PartyId::new(COORDINATOR)?, key: key(COORDINATOR, "party") };
+    let author = Author::new(PartyId::new(COORDINATOR)?, key(COORDINATOR, "party"));
     Ok(Ledger::start(store, log_key, ORIGIN, author, Arc::new(Metrics::new()?), BATCH_MAX, Vec::new())?.0)
 }
 

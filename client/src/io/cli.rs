@@ -26,6 +26,12 @@ pub enum Command {
     Keygen {
         /// The invite: one line that starts with `leben1:`.
         invite: String,
+        /// For an admin: the enrolment that this command wrote before, signed by another admin.
+        #[arg(long, value_name = "FILE")]
+        signed: Option<PathBuf>,
+        /// After a revocation: make new keys; the old ones move to keys-revoked-N.
+        #[arg(long)]
+        new_keys: bool,
     },
     /// What the network offers: data sets with columns and permissions, algorithms.
     Catalog {
@@ -82,6 +88,21 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// This party's keys: which, since when, and what became of earlier ones. With a command: new ones, or none.
+    Keys {
+        /// What to do; the list when absent.
+        #[command(subcommand)]
+        command: Option<KeysCommand>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// One action that several people sign, as a file that goes from hand to hand.
+    Action {
+        /// What to do.
+        #[command(subcommand)]
+        command: ActionCommand,
+    },
     /// Check a published log, a result's folder or a single proof, without a network.
     ///
     /// Exit codes: 0 ok, 2 malformed, 3 signature, 4 quorum, 5 inclusion or consistency, 6 state machine, 7 stale, 8 fork.
@@ -91,6 +112,89 @@ pub enum Command {
     /// Run a whole network on this machine and play every part.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
+}
+
+/// The commands of `leben keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make new keys and put them in force; the old ones serve until then, and go on opening earlier results.
+    Rotate {
+        /// Only this use; again for another one. All when absent.
+        #[arg(long, value_parser = crate::home::USES)]
+        only: Vec<String>,
+    },
+    /// Withdraw this party's keys for good, for example because they were stolen. It can join again with a new invite.
+    Revoke {
+        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+        #[arg(long)]
+        code: String,
+        /// Sign without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The commands of `leben action`.
+#[derive(Debug, Subcommand)]
+pub enum ActionCommand {
+    /// Draft an action that needs several signatures.
+    #[command(subcommand)]
+    Draft(DraftCommand),
+    /// Say in words what a file asks for, who has signed it, and whether the ledger would take it.
+    Show {
+        /// The file.
+        file: PathBuf,
+        /// Compare it with this published folder in place of the home's own copy.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+    /// Show a file, and add a signature to it.
+    Sign {
+        /// The file.
+        file: PathBuf,
+        /// The folder with the party key: a home, or the `keys` of a worker or a coordinator.
+        #[arg(long, value_name = "DIR")]
+        key: PathBuf,
+        /// Compare it with this published folder in place of the home's own copy.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Sign without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take over the signatures of copies that others signed at the same time.
+    Join {
+        /// The file that takes them.
+        file: PathBuf,
+        /// The copies.
+        #[arg(required = true)]
+        others: Vec<PathBuf>,
+    },
+    /// Send a file to the ledger; any of those who signed may.
+    Submit {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// What can be drafted.
+#[derive(Debug, Subcommand)]
+pub enum DraftCommand {
+    /// Withdraw a party's keys; a majority of the admins signs.
+    KeyRevoke {
+        /// Whose.
+        #[arg(long)]
+        party: String,
+        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+        #[arg(long)]
+        code: String,
+        /// How long it may take until all have signed.
+        #[arg(long, value_name = "TIME", default_value = "7 days")]
+        valid: String,
+        /// Where to write it.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 /// How to print.

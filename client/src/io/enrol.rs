@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use leben_contracts::ledger::action_file::ActionFile;
+use leben_contracts::ledger::entry::Envelope;
 use leben_protocol::invite::Invite;
 
 use crate::action::{self, ActionError};
@@ -53,6 +55,19 @@ pub struct Joined {
 /// # Errors
 /// [`EnrolError`]; whatever was made is kept, and the same call goes on from there.
 pub async fn enrol(root: &Path, invite: &Invite) -> Result<Joined, EnrolError> {
+    come_in(root, invite, None).await
+}
+
+/// The same for an admin, with the enrolment that another admin has signed as well.
+///
+/// # Errors
+/// [`EnrolError`].
+pub async fn enrol_signed(root: &Path, invite: &Invite, file: ActionFile) -> Result<Joined, EnrolError> {
+    let envelope = file.into_envelope().map_err(ActionError::from)?;
+    come_in(root, invite, Some(envelope)).await
+}
+
+async fn come_in(root: &Path, invite: &Invite, signed: Option<Envelope>) -> Result<Joined, EnrolError> {
     let home = Home::create(root, invite, &seeds()?)?;
     let session = Session::connect(&home).await?;
     let network = session.network().await?;
@@ -61,7 +76,10 @@ pub async fn enrol(root: &Path, invite: &Invite) -> Result<Joined, EnrolError> {
     let (ledger, index) = match known {
         Some(ledger) => (ledger, None),
         None => {
-            let envelope = action::enrol(&home, &invite.code, fresh()?)?;
+            let envelope = match signed {
+                Some(envelope) => envelope,
+                None => action::enrol(&home, &invite.code, fresh()?)?,
+            };
             let index = session.enrol(&envelope, &invite.code).await?.index;
             let ledger = wait_for(&home, &session, index).await?;
             (ledger, Some(index))

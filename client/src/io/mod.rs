@@ -5,6 +5,7 @@ pub mod cli;
 pub mod command;
 pub mod enrol;
 pub mod fetch;
+pub mod keys;
 pub mod session;
 pub mod submit;
 pub mod sync;

@@ -1,8 +1,10 @@
 //! One link to the coordinator, and every question that an AI team asks over it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use leben_contracts::ledger::entry::Envelope;
+use leben_contracts::ledger::note::NOTE_BYTES_MAX;
 use leben_protocol::backoff::Backoff;
 use leben_protocol::frame::{Answer, ContractId, Hello, Network, Progress, Request};
 use leben_protocol::quic::{
@@ -10,6 +12,7 @@ use leben_protocol::quic::{
 };
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use crate::home::Home;
 
@@ -106,6 +109,7 @@ pub struct Session {
     link: Connection,
     address: String,
     origin: String,
+    shown: Arc<Zeroizing<[u8; 32]>>,
 }
 
 impl Session {
@@ -114,9 +118,25 @@ impl Session {
     /// # Errors
     /// [`SessionError`].
     pub async fn connect(home: &Home) -> Result<Session, SessionError> {
+        let seeds = home.tls_seeds();
+        let Some((last, earlier)) = seeds.split_last() else { return Session::connect_as(home, &[0; 32]).await };
+        for seed in earlier {
+            let session = Session::connect_as(home, seed).await?;
+            // A rotation is under way: which key the coordinator knows shows in what it lets this one ask.
+            match session.ledger_file("checkpoint", NOTE_BYTES_MAX).await {
+                Err(error) if matches!(error.code(), Some(RejectCode::Stranger | RejectCode::KeyRevoked)) => {
+                    session.close().await;
+                }
+                _ => return Ok(session),
+            }
+        }
+        Session::connect_as(home, last).await
+    }
+
+    async fn connect_as(home: &Home, shown: &[u8; 32]) -> Result<Session, SessionError> {
         let (address, origin) = (home.network().address.clone(), home.network().origin.clone());
         let failed = |source| SessionError::Link { address: address.clone(), source };
-        let dialer = Dialer::new(home.tls_seed()).map_err(failed)?;
+        let dialer = Dialer::new(shown).map_err(failed)?;
         let seed = crate::io::seed().map_err(|error| failed(LinkError::Local { why: error.to_string() }))?;
         let mut backoff = Backoff::new(*seed);
         let mut tries = 1;
@@ -126,7 +146,7 @@ impl Session {
                 Err(error) => Err(error),
             };
             match dialled {
-                Ok(link) => return Ok(Session { link, address, origin }),
+                Ok(link) => return Ok(Session { link, address, origin, shown: Zeroizing::new(*shown).into() }),
                 Err(error) if error.is_worth_retrying() && tries < TRIES => {
                     tries += 1;
                     tokio::time::sleep(Duration::from_millis(backoff.next_delay_ms())).await;
@@ -134,6 +154,11 @@ impl Session {
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    /// Seed of the link key that was shown.
+    pub fn shown(&self) -> &[u8; 32] {
+        &self.shown
     }
 
     /// Ends the link in peace.

@@ -12,6 +12,7 @@ use crate::action::{self, ActionError};
 use crate::draft::draft;
 use crate::home::Home;
 use crate::io::enrol::wait_for;
+use crate::io::keys::KeysError;
 use crate::io::session::{Session, SessionError};
 use crate::io::sync::SyncError;
 use crate::io::{NoRandomness, fresh, now_ms};
@@ -39,6 +40,9 @@ pub enum SubmitError {
     /// The ledger.
     #[error(transparent)]
     Sync(#[from] SyncError),
+    /// This home's keys, which were replaced on the way.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// No randomness.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),

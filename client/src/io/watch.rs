@@ -6,9 +6,10 @@ use std::time::Duration;
 use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::table::Phase;
 use leben_protocol::frame::Progress;
-use leben_protocol::reject::printable;
+use leben_protocol::reject::{RejectCode, printable};
 
 use crate::home::Home;
+use crate::io::keys::{KeysError, settled};
 use crate::io::session::{Session, SessionError};
 use crate::io::submit::{SubmitError, fund, is_fund_due};
 use crate::io::sync::{SyncError, update};
@@ -40,7 +41,10 @@ pub async fn watch(
 ) -> Result<End, SubmitError> {
     let mut session = session;
     let mut seen = Seen::default();
+    // Opened anew when this party's keys were rotated while it watches.
+    let mut reopened: Option<Home> = None;
     loop {
+        let home = reopened.as_ref().unwrap_or(home);
         match step(home, &session, ledger, contract, &mut seen, &mut heard).await {
             Ok(Some(end)) => {
                 session.close().await;
@@ -61,9 +65,33 @@ pub async fn watch(
                     Err(error) => return Err(error.into()),
                 };
             }
+            Err(error) if may_be_replaced(home, ledger, &error) => {
+                let mut again = Home::open(home.root()).map_err(KeysError::from)?;
+                (session, *ledger) = settled(&mut again).await?;
+                if !signs_as(&again, ledger) {
+                    return Err(error);
+                }
+                reopened = Some(again);
+            }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether an error may come from this party's keys having been replaced while it watches: then the home holds newer ones.
+fn may_be_replaced(home: &Home, ledger: &Ledger, error: &SubmitError) -> bool {
+    match error {
+        SubmitError::Session(error) | SubmitError::Sync(SyncError::Session(error)) => {
+            error.code() == Some(RejectCode::KeyRevoked)
+        }
+        SubmitError::Rules(_) => !signs_as(home, ledger),
+        _ => false,
+    }
+}
+
+/// Whether the home's party key is the one in force.
+fn signs_as(home: &Home, ledger: &Ledger) -> bool {
+    ledger.state().keys(home.party().as_str()).is_some_and(|keys| keys.party == home.public_keys().party)
 }
 
 #[derive(Default)]

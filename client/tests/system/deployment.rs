@@ -70,6 +70,9 @@ impl Deployment {
         let text = fs::read_to_string(&settings).unwrap();
         let text = text.replace("127.0.0.1:7443", &deployment.address).replace("= 30000", "= 4000");
         fs::write(settings, text).unwrap();
+        let home = deployment.path("coordinator/admin/network.json");
+        let text = fs::read_to_string(&home).unwrap().replace("127.0.0.1:7443", &deployment.address);
+        fs::write(home, text).unwrap();
         deployment
     }
 
@@ -155,6 +158,8 @@ impl Deployment {
 
     /// The same with options.
     pub fn run_with(&mut self, hospital: &str, options: &[&str]) {
+        // One process holds the folder at a time.
+        self.workers.remove(hospital);
         let mut command = Command::new(program("leben-worker"));
         command.arg("--dir").arg(self.path(hospital)).args(options).arg("run").env("RUST_LOG", "info");
         let process = Process::start(command, &self.log(hospital));

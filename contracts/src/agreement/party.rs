@@ -207,6 +207,40 @@ pub struct KeyPeriod {
     pub sealing: X25519Key,
 }
 
+/// One key of a party over its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyUse {
+    /// `party`, `witness`, `validator`, `tls` or `sealing`.
+    pub role: &'static str,
+    /// The 32 bytes of the public key.
+    pub key: [u8; 32],
+    /// The entry that put it in force.
+    pub since: u64,
+    /// What became of it.
+    pub fate: KeyFate,
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFate {
+    /// In force.
+    InForce,
+    /// Another one took its place, in this entry.
+    Replaced(u64),
+    /// Revoked in this entry, with nothing in its place.
+    Revoked(u64),
+}
+
+impl fmt::Display for KeyFate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InForce => f.write_str("in force"),
+            Self::Replaced(index) => write!(f, "replaced in entry {index}"),
+            Self::Revoked(index) => write!(f, "revoked in entry {index}"),
+        }
+    }
+}
+
 /// An enrolled organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Party {
@@ -238,6 +272,30 @@ impl Party {
     pub fn keys_at(&self, index: u64) -> Option<&PartyKeys> {
         let in_force = |p: &&KeyPeriod| p.from_index <= index && p.until_index.is_none_or(|until| index <= until);
         self.periods.iter().find(in_force).map(|p| &p.keys)
+    }
+
+    /// Each key that the party ever had, once for its use; newest first.
+    #[must_use]
+    pub fn key_history(&self) -> Vec<KeyUse> {
+        let mut found: Vec<KeyUse> = Vec::new();
+        for (i, period) in self.periods.iter().enumerate() {
+            let rotated = |until: u64| self.periods.get(i + 1).is_some_and(|next| next.from_index == until);
+            let fate = match period.until_index {
+                None => KeyFate::InForce,
+                Some(until) if rotated(until) => KeyFate::Replaced(until),
+                Some(until) => KeyFate::Revoked(until),
+            };
+            let uses =
+                period.keys.each().map(|(role, key)| (role, key.to_bytes())).chain([("sealing", period.sealing.0)]);
+            for (role, key) in uses {
+                match found.iter_mut().find(|known| known.role == role && known.key == key) {
+                    Some(known) => known.fate = fate,
+                    None => found.push(KeyUse { role, key, since: period.from_index, fate }),
+                }
+            }
+        }
+        found.reverse();
+        found
     }
 
     /// Whether the party holds a role.

@@ -199,4 +199,10 @@ impl super::state::State {
         let ended = |party: &Party| party.periods.iter().rev().find(|p| p.keys.tls == key).and_then(|p| p.until_index);
         self.parties.values().find_map(|party| ended(party).map(|index| (party, index)))
     }
+
+    /// Whether this TLS key is, or ever was, some party's.
+    #[must_use]
+    pub fn has_tls_key(&self, key: &[u8; 32]) -> bool {
+        self.party_by_tls_key(key).is_some() || self.former_tls_key(key).is_some()
+    }
 }

@@ -13,6 +13,8 @@ pub mod follow;
 pub mod key;
 #[cfg(feature = "fs")]
 pub mod keyfile;
+#[cfg(feature = "fs")]
+pub mod keyring;
 pub mod merkle;
 pub mod note;
 pub mod policy;

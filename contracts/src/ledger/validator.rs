@@ -5,6 +5,7 @@ use super::checkpoint::Checkpoint;
 use super::entry::Entry;
 use super::follow::{Follower, Refusal};
 use super::merkle::{Tree, leaf_hash};
+use super::note::NoteSigner;
 use super::prepare;
 use super::witness::{CLOCK_AHEAD_MS_MAX, Witness, WitnessAnswer, WitnessError};
 
@@ -33,6 +34,11 @@ impl<R: Replay> Validator<R> {
     /// The plain witness in it.
     pub fn witness(&self) -> &Witness {
         &self.witness
+    }
+
+    /// Signs with other keys from now on; see [`Witness::set_signers`].
+    pub fn set_signers(&mut self, signers: Vec<NoteSigner>) {
+        self.witness.set_signers(signers);
     }
 
     /// The state machine after every entry checked so far.

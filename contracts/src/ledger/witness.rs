@@ -196,6 +196,12 @@ impl Witness {
         Ok(Self { log, signers, record })
     }
 
+    /// Signs with other keys from now on. The record stays: it is the same witness. A key of another type is left out.
+    pub fn set_signers(&mut self, signers: Vec<NoteSigner>) {
+        self.signers = signers;
+        self.signers.retain(|signer| signer.vkey().kind() == KeyType::Cosignature);
+    }
+
     /// The log's key.
     #[must_use]
     pub fn log(&self) -> &VerifierKey {

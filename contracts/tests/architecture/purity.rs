@@ -14,8 +14,9 @@ const IMPURE_PATHS: [&str; 9] =
     ["std::fs", "std::net", "std::env", "std::process", "std::os", "tokio", "quinn", "axum", "getrandom"];
 
 /// Where a pure crate may name them all the same, each behind a feature that is not part of the pure build.
-const EXCEPTIONS: [(&str, &str); 5] = [
+const EXCEPTIONS: [(&str, &str); 6] = [
     ("contracts/src/ledger/keyfile", "feature `fs`: private keys on disk"),
+    ("contracts/src/ledger/keyring", "feature `fs`: private keys on disk, over their rotations"),
     ("contracts/src/ledger/store", "feature `fs`: the log's flat files"),
     ("contracts/src/verify", "feature `fs`: verification of a folder"),
     ("protocol/src/http.rs", "feature `http`: one question to a witness or a mirror"),

@@ -33,9 +33,8 @@ pub async fn enrol(link: &Connection, envelope: &[u8], code: &str, service: &Arc
         return Err(Reject::new(RejectCode::NotAllowed, "an invite is for an enrolment, nothing else"));
     };
     check(&body, code, &invited, &link.peer_key())?;
-    envelope
-        .countersign(&service.author_key)
-        .map_err(|error| Reject::new(RejectCode::EntryRefused, error.to_string()))?;
+    let author = service.ledger.with_final(|state, _| service.author.key(state))?;
+    envelope.countersign(&author).map_err(|error| Reject::new(RejectCode::EntryRefused, error.to_string()))?;
     let appended = service.ledger.append(envelope.to_bytes(), true).await?;
     service.store.drop_invite(code).map_err(internal)?;
     tracing::info!(party = %body.party, "enrolled");
@@ -57,6 +56,8 @@ fn check(body: &PartyEnrol, code: &str, invited: &Invited, link_key: &[u8; 32]) 
     }
     let (kind, allowed) = match invited.kind.as_str() {
         "hospital" => (OrgKind::Hospital, vec![Role::DataOwner]),
+        // The ledger takes an admin's enrolment only with another admin's signature on it.
+        "admin" => (OrgKind::Team, vec![Role::Admin]),
         _ => (OrgKind::Team, vec![Role::DataUser]),
     };
     if body.kind != kind || body.roles != allowed {

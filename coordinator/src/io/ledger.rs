@@ -18,7 +18,7 @@ use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::body::Body;
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::Hash32;
-use leben_contracts::agreement::party::{PartyId, Role};
+use leben_contracts::agreement::party::Role;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::CheckpointError;
 use leben_contracts::ledger::entry::Envelope;
@@ -32,6 +32,7 @@ use leben_protocol::frame::ContractId;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::author::Author;
 use super::events::Orders;
 use super::fatal::Fatal;
 use super::index::Index;
@@ -95,14 +96,6 @@ pub(super) struct Shared {
 /// A handle to the ledger.
 #[derive(Clone)]
 pub struct Ledger(pub(super) Arc<Shared>);
-
-/// Who writes, and as whom.
-pub struct Author {
-    /// The coordinator's party.
-    pub party: PartyId,
-    /// Its party key.
-    pub key: SigningKey,
-}
 
 impl Ledger {
     /// Takes up the log in `store` and starts its writer, whose end is a fault of ours.
@@ -259,6 +252,33 @@ impl Ledger {
         self.with_final(|state, _| state.party_by_tls_key(key).map(|party| party.id.to_string()))
     }
 
+    /// What somebody is told whose link key is nobody's: never enrolled, replaced, or revoked.
+    pub fn stranger(&self, key: &[u8; 32]) -> Reject {
+        let fingerprint = leben_protocol::key::fingerprint(key);
+        self.with_final(|state, _| match state.former_tls_key(key) {
+            Some((party, index)) if party.keys().is_some() => {
+                let text = format!("the key {fingerprint} of {} was replaced in entry {index}", party.id);
+                Reject::new(RejectCode::KeyRevoked, text)
+            }
+            Some((party, index)) => {
+                let text = format!(
+                    "the keys of {} were revoked in entry {index}; join again with new keys and a new invite",
+                    party.id
+                );
+                Reject::new(RejectCode::KeyRevoked, text)
+            }
+            None => {
+                Reject::new(RejectCode::Stranger, format!("the key {fingerprint} belongs to no party of this ledger"))
+            }
+        })
+    }
+
+    /// Whether the party's key in force is among those that signed, by its id; whether it holds is checked when it is appended.
+    pub fn is_signer(&self, party: &str, envelope: &Envelope) -> bool {
+        let keyid = self.with_final(|state, _| state.keys(party).map(|keys| keys.party.keyid()));
+        keyid.is_some_and(|keyid| envelope.signatures().iter().any(|signature| signature.keyid == keyid))
+    }
+
     /// Parties of a contract, the coordinator's own and admins may watch it.
     pub fn may_see(&self, party: &str, contract: &ContractId) -> Result<(), Reject> {
         self.with_final(|state, _| {
@@ -351,7 +371,9 @@ pub(super) fn sign_own(
         nonce: super::nonce(),
     };
     let action = state.draft(body, id.as_ref(), &header).map_err(|error| refused(error.to_string()))?;
-    let envelope = Envelope::sign(&action, &[&author.key]).map_err(|error| refused(error.to_string()))?;
+    let keys = author.keys_for(state, body)?;
+    let keys: Vec<&SigningKey> = keys.iter().collect();
+    let envelope = Envelope::sign(&action, &keys).map_err(|error| refused(error.to_string()))?;
     Ok(envelope.to_bytes())
 }
 

@@ -4,6 +4,7 @@ use super::super::config::Config;
 use super::super::setup;
 use super::*;
 use leben_contracts::agreement::body::Deposit;
+use leben_contracts::agreement::party::PartyId;
 use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::keyfile;
 use leben_contracts::ledger::note::KeyType;
@@ -26,7 +27,7 @@ fn start(dir: &Path) -> Started {
     let key = |name: &str| keyfile::load(&dir.join("keys").join(name)).unwrap();
     let log = VerifierKey::new(ORIGIN, KeyType::Ed25519, PublicKey::of(&key("log.key"))).unwrap();
     let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), &log).unwrap();
-    let author = Author { party: PartyId::new("coordinator").unwrap(), key: key("party.key") };
+    let author = Author::new(PartyId::new("coordinator").unwrap(), key("party.key"));
     let metrics = Arc::new(super::super::metrics::Metrics::new().unwrap());
     let (ledger, writer) = Ledger::start(store, key("log.key"), ORIGIN, author, metrics, 256, Vec::new()).unwrap();
     Started { ledger, writer }

@@ -1,10 +1,12 @@
 //! The shell: sockets, disks, the clock.
 //!
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
-//! at the other end), [`requests`], [`enrol`], [`uploads`], [`spool`] and [`lanes`] (what they want), [`jobs`] with its [`events`] (the
+//! at the other end), [`author`], [`rotation`] and [`keys`] (the coordinator's own keys over time), [`requests`], [`enrol`], [`uploads`],
+//! [`spool`] and [`lanes`] (what they want), [`jobs`] with its [`events`] (the
 //! shell around the core's jobs), [`index`] and [`caches`] (what can be rebuilt), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
 //! elsewhere), [`views`] (what hospitals show each other), [`fatal`] and [`clock`].
 
+pub mod author;
 pub mod caches;
 pub mod clock;
 pub mod config;
@@ -16,6 +18,7 @@ mod hear;
 pub mod http;
 pub mod index;
 pub mod jobs;
+pub mod keys;
 pub mod lanes;
 mod leaves;
 pub mod ledger;
@@ -23,6 +26,7 @@ pub mod metrics;
 pub mod outside;
 mod recover;
 pub mod requests;
+pub mod rotation;
 mod sequence;
 pub mod server;
 pub mod setup;
@@ -43,13 +47,16 @@ use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_contracts::ledger::store::LogStore;
 use leben_protocol::quic::{Listener, Tap};
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 use crate::plan::Operator;
+use author::Author;
 use config::Config;
 use fatal::Fatal;
 use jobs::Jobs;
-use ledger::{Author, Ledger};
+use ledger::Ledger;
 use metrics::Metrics;
+use rotation::{Generation, Rotation};
 use server::Service;
 use spool::Spool;
 use store::Store;
@@ -125,20 +132,23 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let store = Store::open(dir)?;
     let key =
         |name: &str| keyfile::load(&store.path("keys").join(name)).map_err(|error| Fatal::Start(error.to_string()));
-    let (log_key, party_key, link_key) = (key("log.key")?, key("party.key")?, key("link.key")?);
+    let log_key = key("log.key")?;
+    let keys = Generation::load(&store.path("keys"))?;
     let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&log_key))
         .map_err(|error| Fatal::Start(error.to_string()))?;
     let log_store = LogStore::open(&store.path("ledger"), &store.path("state"), &log)
         .map_err(|error| Fatal::Ledger(error.to_string()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| Fatal::Start(error.to_string()))?);
     let party = PartyId::new(&config.party).map_err(|error| Fatal::Start(error.to_string()))?;
-    let author = Author { party, key: party_key.clone() };
+    let author = Author::new(party, keys.party.clone());
     let mut tasks = tokio::task::JoinSet::new();
     let witnesses = config.outside_witnesses().map_err(Fatal::Start)?;
     let observers = witnesses.iter().map(|witness| witness.vkey.clone()).collect();
     let batch_max = config.batch_entries_max;
+    // Where links are ended for the peers of an earlier life; the log's key outlives every link key.
+    let life = Zeroizing::new(log_key.to_bytes());
     let (ledger, writer) =
-        Ledger::start(log_store, log_key, &config.origin, author, metrics.clone(), batch_max, observers)?;
+        Ledger::start(log_store, log_key, &config.origin, author.clone(), metrics.clone(), batch_max, observers)?;
     tasks.spawn(async move { writer.await.map_err(|error| Fatal::Inconsistent(error.to_string()))? });
     for witness in witnesses {
         tasks.spawn(outside::keep(witness, ledger.clone(), metrics.clone()));
@@ -166,20 +176,14 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
             Some(bound)
         }
     };
-    let listener = Listener::bind_with_tap(config.listen, &link_key.to_bytes(), tap)
-        .map_err(|error| Fatal::Start(error.to_string()))?;
+    let listener = Listener::bind_with_tap(config.listen, &keys.link.to_bytes(), &life, tap);
+    let listener = Arc::new(listener.map_err(|error| Fatal::Start(error.to_string()))?);
     let address = listener.local_addr().map_err(|error| Fatal::Start(error.to_string()))?;
+    let rotation = Rotation::new(&store.path("keys"), keys, author.clone(), ledger.clone(), listener.clone())?;
+    tasks.spawn(rotation.keep());
     let views = views::Views::new(log, store.path("state/evidence"), metrics.clone());
-    let service = Service {
-        views,
-        ledger: ledger.clone(),
-        store,
-        spool,
-        traffic,
-        metrics: metrics.clone(),
-        events,
-        author_key: party_key,
-    };
+    let service =
+        Service { views, ledger: ledger.clone(), store, spool, traffic, metrics: metrics.clone(), events, author };
     tasks.spawn(async move {
         server::serve(listener, Arc::new(service), stopped).await;
         Ok(())

@@ -15,10 +15,11 @@ use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
 use leben_contracts::ledger::store::{LogReader, LogStore};
 use leben_contracts::ledger::turn::Turns;
 
+use super::author::Author;
 use super::clock::now_ms;
 use super::door::Door;
 use super::fatal::Fatal;
-use super::ledger::{Author, Callers, Final, policy_of};
+use super::ledger::{Callers, Final, policy_of};
 use super::metrics::Metrics;
 use super::sequence::{REPLAY_STEP, Sequence, broken};
 use crate::drift;

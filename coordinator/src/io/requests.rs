@@ -103,8 +103,10 @@ async fn subscribe(
 async fn append(party: &str, envelope: Vec<u8>, wait_final: bool, service: &Arc<Service>) -> Result<Answer, Reject> {
     let parsed =
         Envelope::parse(&envelope).map_err(|error| Reject::new(RejectCode::EntryRefused, error.to_string()))?;
-    if parsed.action().actor != party {
-        let text = format!("the link is {party}'s, the action is {}'s", parsed.action().actor);
+    // An action that several sign is brought by whichever of them comes last.
+    if parsed.action().actor != party && !service.ledger.is_signer(party, &parsed) {
+        let text =
+            format!("the link is {party}'s, the action is {}'s and not signed by {party}", parsed.action().actor);
         return Err(Reject::new(RejectCode::NotAllowed, text));
     }
     let appended = service.ledger.append(envelope, wait_final).await?;

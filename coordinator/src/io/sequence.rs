@@ -18,12 +18,13 @@ use leben_protocol::frame::Order;
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::mpsc;
 
+use super::author::Author;
 use super::clock::now_ms;
 use super::door::Door;
 use super::fatal::Fatal;
 use super::index::Index;
 use super::leaves::frames;
-use super::ledger::{Appended, Author, Callers, Command, Ledger, Waiter, no_policy, own_note, sign_own};
+use super::ledger::{Appended, Callers, Command, Ledger, Waiter, no_policy, own_note, sign_own};
 use super::metrics::Metrics;
 use crate::finality::{Action, Finality};
 

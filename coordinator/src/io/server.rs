@@ -12,6 +12,7 @@ use leben_protocol::quic::{Connection, FrameReader, FrameWriter, LinkError, List
 use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, watch};
 
+use super::author::Author;
 use super::clock::now_ms;
 use super::events::Event;
 use super::ledger::Ledger;
@@ -27,6 +28,9 @@ pub const VERSION: u16 = 1;
 
 /// Orders that may wait for one worker; a worker that lets more pile up has stopped reading.
 const ORDERS_MAX: usize = 1024;
+
+/// How long a link whose key is out of force has for answers that are on their way.
+const ANSWERS: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// What every stream's handler needs.
 pub struct Service {
@@ -44,12 +48,12 @@ pub struct Service {
     pub views: Views,
     /// To the jobs.
     pub events: mpsc::Sender<Event>,
-    /// The coordinator's party key, for countersigning enrolments.
-    pub author_key: ed25519_dalek::SigningKey,
+    /// As whom the coordinator countersigns enrolments.
+    pub author: Author,
 }
 
 /// Takes links until `stop` says so.
-pub async fn serve(listener: Listener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: Arc<Listener>, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -67,19 +71,33 @@ pub async fn serve(listener: Listener, service: Arc<Service>, mut stop: watch::R
 
 async fn serve_link(link: Connection, service: Arc<Service>) {
     let link = Arc::new(link);
+    // Before the question whose answer it may change.
+    let mut finals = service.ledger.watch_final();
     let party = service.ledger.party_of_link_key(&link.peer_key());
     if let Some(party) = &party {
         link.admit();
         tracing::info!(%party, address = %link.remote_address(), "linked");
     }
     loop {
-        match link.accept_bi().await {
-            Ok((writer, reader)) => {
-                tokio::spawn(serve_stream(link.clone(), writer, reader, service.clone()));
-            }
-            Err(error) => {
-                tracing::debug!(party = party.as_deref().unwrap_or("a stranger"), %error, "link ended");
-                return;
+        tokio::select! {
+            stream = link.accept_bi() => match stream {
+                Ok((writer, reader)) => {
+                    tokio::spawn(serve_stream(link.clone(), writer, reader, service.clone()));
+                }
+                Err(error) => {
+                    tracing::debug!(party = party.as_deref().unwrap_or("a stranger"), %error, "link ended");
+                    return;
+                }
+            },
+            Ok(()) = finals.changed(), if party.is_some() => {
+                if service.ledger.party_of_link_key(&link.peer_key()) != party {
+                    let reject = service.ledger.stranger(&link.peer_key());
+                    // Whoever brought that very entry still gets its answer; new streams are refused already.
+                    tokio::time::sleep(ANSWERS).await;
+                    tracing::info!(party = party.as_deref().unwrap_or_default(), %reject, "the key of a link is out of force");
+                    link.refuse(&reject);
+                    return;
+                }
             }
         }
     }
@@ -115,10 +133,7 @@ async fn dispatch(
     reader: &mut FrameReader,
     service: &Arc<Service>,
 ) -> Result<(), LinkError> {
-    let stranger = || {
-        let fingerprint = leben_protocol::key::fingerprint(&link.peer_key());
-        Reject::new(RejectCode::Stranger, format!("the key {fingerprint} belongs to no party of this ledger"))
-    };
+    let stranger = || service.ledger.stranger(&link.peer_key());
     match (hello, party) {
         (Hello::Request(request @ (Request::Network | Request::Enrol { .. })), _) => {
             requests::answer(link, None, request, writer, reader, service).await

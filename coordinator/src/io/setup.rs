@@ -39,8 +39,19 @@ pub fn init(dir: &Path, config: &Config, template: &str, admin: &str) -> Result<
     let admin_party = PartyId::new(admin).map_err(start)?;
     let make = |folder: &str, name: &str| keyfile::create(&dir.join(folder).join(name), &random()).map_err(start);
     let log_key = make("keys", "log.key")?;
-    let coordinator = founder(dir, "keys", party.clone())?;
-    let admin = founder(dir, "admin", admin_party)?;
+    let coordinator = founder(&dir.join("keys"), "link", party.clone())?;
+    // A home as `leben keygen` makes one: the admin works with the `leben` command, here or wherever the folder is moved to.
+    let admin = founder(&dir.join("admin/keys"), "tls", admin_party)?;
+    let log = VerifierKey::new(&config.origin, KeyType::Ed25519, PublicKey::of(&log_key)).map_err(start)?;
+    let home = serde_json::json!({
+        "address": config.public_address.clone().unwrap_or_else(|| config.listen.to_string()),
+        "coordinator_key": coordinator.keys.tls.to_hex(),
+        "origin": config.origin,
+        "log_vkey": log.to_string(),
+        "party": admin.party,
+    });
+    durable_replace(&dir.join("admin/network.json"), &serde_json::to_vec_pretty(&home).map_err(start)?)
+        .map_err(start)?;
     let body = Body::Genesis(Genesis {
         origin: config.origin.clone(),
         log_key: PublicKey::of(&log_key),
@@ -57,9 +68,9 @@ pub fn init(dir: &Path, config: &Config, template: &str, admin: &str) -> Result<
     durable_replace(&dir.join("coordinator.toml"), template.as_bytes()).map_err(start)
 }
 
-fn founder(dir: &Path, folder: &str, party: PartyId) -> Result<Founder, Fatal> {
-    let make = |name: &str| keyfile::create(&dir.join(folder).join(name), &random()).map_err(start);
-    let (party_key, link_key, sealing_key) = (make("party.key")?, make("link.key")?, make("sealing.key")?);
+fn founder(folder: &Path, link: &str, party: PartyId) -> Result<Founder, Fatal> {
+    let make = |name: &str| keyfile::create(&folder.join(format!("{name}.key")), &random()).map_err(start);
+    let (party_key, link_key, sealing_key) = (make("party")?, make(link)?, make("sealing")?);
     Ok(Founder {
         party,
         keys: PartyKeys {

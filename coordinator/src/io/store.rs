@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! coordinator.toml          the operator's settings
-//! keys/*.key                log, party, link: one ed25519 key each
+//! keys/*.key                log, party, link, sealing; next/ and old/ of a rotation (see `rotation`)
 //! ledger/                   the published log (tlog-tiles); any web server may serve it
 //! state/                    what the ledger needs to restart: HEAD, staging, evidence
 //! invites/<code hash>       lost: the newcomer asks again · rolled back: a code could work twice, which the ledger refuses
@@ -30,7 +30,7 @@ use crate::checkpoint::Checkpoint;
 pub struct Invited {
     /// The party id the newcomer must take.
     pub party: String,
-    /// `hospital` or `team`.
+    /// `hospital`, `team` or `admin`.
     pub kind: String,
     /// Credits that the newcomer is given, for a team.
     pub credits: u64,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::backoff::Backoff;
 use crate::limits::{ACCEPT_QUEUE, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT_MS, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX};
 use crate::quic::connection::Connection;
-use crate::quic::identity::{certified_key, client_config, key_from_spki, server_config};
+use crate::quic::identity::{LinkKeys, certified_key, client_config, key_from_spki, name_of, server_config};
 use crate::quic::link::{CODE_DONE, LinkError};
 use crate::quic::reset::endpoint_config;
 use crate::quic::tap::Tap;
@@ -32,18 +32,28 @@ pub struct Listener {
 impl Listener {
     /// Listens on `addr` (port 0: any) with the ed25519 key of `seed`. Must be called within a tokio runtime.
     pub fn bind(addr: SocketAddr, seed: &[u8; 32]) -> Result<Listener, LinkError> {
-        Listener::bind_with_tap(addr, seed, None)
+        Listener::bind_with_tap(addr, seed, seed, None)
     }
 
-    /// The same, with somebody who sees all plaintext.
-    pub fn bind_with_tap(addr: SocketAddr, seed: &[u8; 32], tap: Option<Arc<dyn Tap>>) -> Result<Listener, LinkError> {
-        let tls = QuicServerConfig::try_from(server_config(seed)?).map_err(local)?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(transport_config(Side::Listener)).max_incoming(HANDSHAKES_MAX);
-        let endpoint = open_socket(addr, endpoint_config(seed)?, Some(config))?;
+    /// The same, with somebody who sees all plaintext. `life` is a secret that outlives rotations of the link key: by it a later life
+    /// of this listener tells the peers of an earlier one that their links are gone.
+    pub fn bind_with_tap(
+        addr: SocketAddr,
+        seed: &[u8; 32],
+        life: &[u8; 32],
+        tap: Option<Arc<dyn Tap>>,
+    ) -> Result<Listener, LinkError> {
+        let endpoint = open_socket(addr, endpoint_config(life)?, Some(quic_config(&[seed])?))?;
         let (to_ready, ready) = mpsc::channel(ACCEPT_QUEUE);
         let greeter = tokio::spawn(greet(endpoint.clone(), to_ready, tap));
         Ok(Listener { endpoint, ready: Mutex::new(ready), greeter })
+    }
+
+    /// From the next handshake on, links are taken with any of these keys: the one that the dialer asks for, the first where it asks
+    /// for none of them. Links that are up stay.
+    pub fn set_keys(&self, seeds: &[&[u8; 32]]) -> Result<(), LinkError> {
+        self.endpoint.set_server_config(Some(quic_config(seeds)?));
+        Ok(())
     }
 
     /// The address that is really listened on.
@@ -103,9 +113,9 @@ impl Dialer {
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(local)?));
         config.transport_config(transport_config(Side::Dialer));
         let endpoint = open_socket(any_port_towards(addr), EndpointConfig::default(), None)?;
-        // The name is never sent (SNI is off) and never looked at: the key is the name.
+        // The name only tells the listener which of its keys is expected; the key is what is looked at.
         let connecting = endpoint
-            .connect_with(config, addr, "leben.invalid")
+            .connect_with(config, addr, &name_of(&expected_key))
             .map_err(|error| LinkError::Unreachable { target: addr.to_string(), why: error.to_string() })?;
         let quic = match timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), connecting).await {
             Ok(Ok(quic)) => quic,
@@ -222,6 +232,13 @@ fn handshake_error(addr: SocketAddr, error: ConnectionError) -> LinkError {
         }
         other => other.into(),
     }
+}
+
+fn quic_config(seeds: &[&[u8; 32]]) -> Result<quinn::ServerConfig, LinkError> {
+    let tls = QuicServerConfig::try_from(server_config(LinkKeys::new(seeds)?)?).map_err(local)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(transport_config(Side::Listener)).max_incoming(HANDSHAKES_MAX);
+    Ok(config)
 }
 
 fn open_socket(

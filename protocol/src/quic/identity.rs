@@ -2,7 +2,8 @@
 //!
 //! Leben has no certificate authority. The ledger says which key belongs to which party, so TLS carries the bare key
 //! (raw public keys, RFC 7250, in the 44-byte form of RFC 8410) and proves that the peer holds its secret half.
-//! * A **dialer** knows whom it dials: any key but the expected one ends the handshake, and the error names both.
+//! * A **dialer** knows whom it dials: any key but the expected one ends the handshake, and the error names both. It says which key it
+//!   expects, as the name that it asks for, so that a listener can serve two keys while a rotation spreads.
 //! * A **listener** takes any ed25519 key: whether that key is enrolled is the application's question to the ledger, because a
 //!   stranger must be able to enrol and nothing else.
 //!
@@ -15,10 +16,11 @@ use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::quic::link::LinkError;
@@ -42,11 +44,43 @@ pub fn public_key(seed: &[u8; 32]) -> Result<[u8; 32], LinkError> {
     key_from_spki(spki).ok_or_else(|| local("the public key has the wrong form"))
 }
 
-/// The TLS side of a listener: proves `seed`'s key, asks every peer for its own.
-pub(crate) fn server_config(seed: &[u8; 32]) -> Result<rustls::ServerConfig, LinkError> {
+/// The name under which a listener is asked for one of its keys (SNI): a digest of the key, so that it is a legal name. It says no
+/// more than the key itself, which the listener shows to everybody.
+pub(crate) fn name_of(key: &[u8; 32]) -> String {
+    let digest = Sha256::new().chain_update(b"leben/link-name/1").chain_update(key).finalize();
+    format!("{}.leben.invalid", hex::encode(digest.get(..16).unwrap_or_default()))
+}
+
+/// A listener's keys by their names: after a rotation, whoever has not heard of it still asks for the old one.
+#[derive(Debug)]
+pub(crate) struct LinkKeys {
+    keys: Vec<(String, Arc<CertifiedKey>)>,
+}
+
+impl LinkKeys {
+    /// The first is shown to whoever names none of them.
+    pub(crate) fn new(seeds: &[&[u8; 32]]) -> Result<LinkKeys, LinkError> {
+        let key = |seed: &&[u8; 32]| Ok((name_of(&public_key(seed)?), certified_key(seed)?));
+        Ok(LinkKeys { keys: seeds.iter().map(key).collect::<Result<_, LinkError>>()? })
+    }
+}
+
+impl ResolvesServerCert for LinkKeys {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().and_then(|name| self.keys.iter().find(|(known, _)| known == name));
+        asked.or_else(|| self.keys.first()).map(|(_, key)| key.clone())
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+/// The TLS side of a listener: proves one of its keys, asks every peer for its own.
+pub(crate) fn server_config(keys: LinkKeys) -> Result<rustls::ServerConfig, LinkError> {
     let provider = provider();
     let verifier = Arc::new(AnyEd25519 { provider: provider.clone() });
-    let resolver = Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified_key(seed)?));
+    let resolver = Arc::new(keys);
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(local)?
@@ -74,7 +108,6 @@ pub(crate) fn client_config(
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own)));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
-    config.enable_sni = false;
     Ok(config)
 }
 

@@ -110,6 +110,14 @@ impl LinkError {
         }
     }
 
+    /// What the peer said when it refused this side, if it did.
+    pub fn refusal(&self) -> Option<&Reject> {
+        match self {
+            LinkError::Refused(reject) => Some(reject),
+            _ => None,
+        }
+    }
+
     pub(crate) fn misbehaved(code: RejectCode, message: impl AsRef<str>) -> LinkError {
         LinkError::Misbehaved(Reject::new(code, message))
     }

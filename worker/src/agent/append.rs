@@ -51,6 +51,11 @@ impl Appends {
             sent.stage = Stage::Waiting;
         }
     }
+
+    /// Other keys are in force: what the ledger does not have yet is signed again.
+    pub(super) fn sign_anew(&mut self) {
+        self.0.retain(|_, sent| matches!(sent.stage, Stage::Sequenced(_)));
+    }
 }
 
 impl Agent {
@@ -126,7 +131,8 @@ impl Agent {
         let header = Header { actor: &self.party, role: Role::DataOwner, now_ms, valid_ms: LATE_MS, nonce };
         let id = contract.map(|contract| contract.id);
         let action = self.mirror.certified().draft(body, id.as_ref(), &header).map_err(|error| error.to_string())?;
-        Envelope::sign(&action, &[&self.party_key]).map_err(|error| error.to_string())
+        let keys = self.signing_keys(body);
+        Envelope::sign(&action, &keys.iter().collect::<Vec<_>>()).map_err(|error| error.to_string())
     }
 
     fn refused_here(&mut self, now_ms: u64, key: AppendKey, contract: Option<&Contract>, words: String) {

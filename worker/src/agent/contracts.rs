@@ -25,6 +25,7 @@ impl Agent {
             let enrolled =
                 self.mirror.certified().party(self.party.as_str()).is_some_and(|party| party.keys().is_some());
             if enrolled {
+                self.advance_keys(now_ms);
                 self.offer_datasets(now_ms);
                 self.advance_budgets(now_ms);
                 let contracts: Vec<Arc<Contract>> = self.my_contracts();

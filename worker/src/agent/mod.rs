@@ -1,9 +1,8 @@
 //! The whole agent of one hospital, without a socket, a disk or a clock: orders in, actions out.
 //!
-//! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent)
-//! (what is allowed) and the [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract
-//! meets them: `contracts.rs` (offer, sign, publish keys, take part), `budgets.rs` (privacy budget held and spent), `jobs.rs` (orders of running jobs), `append.rs` (the
-//! hospital's own actions on their way to the ledger), `standing.rs` (decisions of people), `gossip.rs` (what others see), `status.rs` (what people see).
+//! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent) (what is allowed) and the
+//! [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract meets them: `contracts.rs`
+//! (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `standing.rs` (people's decisions), `gossip.rs`, `status.rs`.
 //!
 //! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
 //! shell carries actions out in order and ends the process when one of the `Store..` fails.
@@ -14,6 +13,7 @@ mod clocks;
 mod contracts;
 mod gossip;
 mod jobs;
+mod keys;
 mod standing;
 mod status;
 
@@ -35,6 +35,7 @@ use zeroize::Zeroizing;
 
 pub use append::AppendKey;
 pub use clocks::{CLOCK_REFUSE_MS, CLOCK_WARN_MS, CLOCK_WARNING, compare_clocks};
+pub use keys::{Generation, KeyView};
 pub use standing::{Command, Standing, Wish};
 pub use status::{BudgetView, ContractView, Counters, DatasetView, JobView, Status};
 
@@ -144,6 +145,8 @@ pub enum Action {
         /// The slot.
         slot: u64,
     },
+    /// The ledger has put the keys of `keys/next` in force.
+    PromoteKeys,
     /// Write to the hospital's own audit log.
     Audit(AuditEntry),
     /// End the link and tell the peer why; a person has to look.
@@ -181,7 +184,7 @@ pub struct Setup {
 /// One hospital's agent.
 pub struct Agent {
     party: PartyId,
-    party_key: SigningKey,
+    keys: keys::OwnKeys,
     declared: Declared,
     mirror: Mirror,
     standings: BTreeMap<ContractId, Standing>,
@@ -214,7 +217,7 @@ impl Agent {
         let jobs = setup.jobs.into_iter().map(|(id, stored)| (id, jobs::Job::restored(stored))).collect();
         Agent {
             party: setup.party,
-            party_key: setup.party_key,
+            keys: keys::OwnKeys::new(setup.party_key),
             declared: setup.declared,
             mirror: setup.mirror,
             standings: setup.standings,

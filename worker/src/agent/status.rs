@@ -8,7 +8,7 @@ use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::table::Phase;
 use serde::{Deserialize, Serialize};
 
-use super::{Agent, CLOCK_WARN_MS};
+use super::{Agent, CLOCK_WARN_MS, KeyView};
 use crate::budget::book::datasets_of;
 use crate::budget::{Budget, show};
 use crate::gossip::Views;
@@ -141,6 +141,8 @@ pub struct Status {
     /// Views of the log that others gave.
     #[serde(default)]
     pub views: Views,
+    /// This hospital's keys, newest first.
+    pub keys: Vec<KeyView>,
     /// Data sets.
     pub datasets: Vec<DatasetView>,
     /// Privacy budgets.
@@ -178,6 +180,7 @@ impl Agent {
             forked: self.fork.is_some(),
             worries: self.gossip.worries(now_ms, &self.peers()),
             views: self.gossip.views().clone(),
+            keys: self.key_views(),
             datasets: datasets.collect(),
             budgets: self.budgets.iter().map(|budget| self.view_budget(budget)).collect(),
             contracts: contracts.into_iter().map(|contract| self.view(contract)).collect(),

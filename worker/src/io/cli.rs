@@ -25,6 +25,11 @@ pub fn status(folder: &Path) -> Result<Status, String> {
     found.ok_or_else(|| format!("there is no {}; start the agent with `leben-worker run`", path.display()))
 }
 
+/// Whether the agent that wrote a status still runs.
+pub fn is_running(status: &Status) -> bool {
+    Clock::default().now_ms().saturating_sub(status.at_ms) < STALE_MS
+}
+
 /// The status in words.
 pub fn status_text(status: &Status) -> String {
     let mut text = String::new();

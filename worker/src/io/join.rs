@@ -8,6 +8,7 @@ use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::party::{OrgKind, PartyId, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::Envelope;
+use leben_contracts::ledger::keyring::Keyring;
 use leben_contracts::ledger::note::VerifierKey;
 use leben_contracts::ledger::store::{durable_replace, ensure_dir};
 use leben_protocol::frame::{Answer, Request};
@@ -19,6 +20,7 @@ use super::clock::{Clock, fresh_seed};
 use super::config::{FILE, TEMPLATE};
 use super::keys::Keys;
 use super::request;
+use super::rotation::{KEPT, USES};
 use crate::agent::compare_clocks;
 
 /// How long a signed enrolment may be on its way, milliseconds.
@@ -75,12 +77,25 @@ impl Network {
     }
 }
 
-/// Joins: makes what is missing in `folder`, enrols, and returns the index of the enrolment. Running it again after a
+/// Joins: makes what is missing in `folder`, enrols, and returns the index of the enrolment; `None` where these keys are enrolled
+/// already, so that a newer invite only says where the coordinator is now, and with which link key. Running it again after a
 /// cut goes on where it was; keys are never made twice.
 ///
 /// # Errors
 /// In words for the person at the command line.
-pub async fn join(invite: &str, folder: &Path, clock: Clock) -> Result<u64, String> {
+pub async fn join(invite: &str, folder: &Path, clock: Clock) -> Result<Option<u64>, String> {
+    come_in(invite, folder, clock, false).await
+}
+
+/// The same for a hospital whose keys were revoked: the old ones are put aside and new ones made.
+///
+/// # Errors
+/// As [`join`].
+pub async fn join_again(invite: &str, folder: &Path, clock: Clock) -> Result<Option<u64>, String> {
+    come_in(invite, folder, clock, true).await
+}
+
+async fn come_in(invite: &str, folder: &Path, clock: Clock, new_keys: bool) -> Result<Option<u64>, String> {
     let invite = Invite::parse(invite).map_err(|error| error.to_string())?;
     if invite.kind != "hospital" {
         return Err(format!("this invite is for a {}, not for a hospital; a team uses `leben keygen`", invite.kind));
@@ -107,6 +122,10 @@ pub async fn join(invite: &str, folder: &Path, clock: Clock) -> Result<u64, Stri
     }
     let disk = |error: leben_contracts::ledger::store::StoreError| error.to_string();
     ensure_dir(folder).map_err(disk)?;
+    if new_keys {
+        let ring = Keyring::new(&folder.join("keys"));
+        ring.replace_all(&USES, &KEPT, fresh_seed).map_err(|error| error.to_string())?;
+    }
     let keys = Keys::load_or_create(&folder.join("keys")).map_err(|error| error.to_string())?;
     let configuration = folder.join(FILE);
     if !configuration.exists() {
@@ -117,7 +136,7 @@ pub async fn join(invite: &str, folder: &Path, clock: Clock) -> Result<u64, Stri
     enrol(&invite, &network, &keys, clock).await
 }
 
-async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) -> Result<u64, String> {
+async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) -> Result<Option<u64>, String> {
     let link = network.dial(keys, None).await?;
     let (answer, writer, reader) = request::ask(&link, Request::Network).await.map_err(|error| error.to_string())?;
     request::part(writer, reader).await;
@@ -128,13 +147,19 @@ async fn enrol(invite: &Invite, network: &Network, keys: &Keys, clock: Clock) ->
         return Err(format!("the invite is for '{}', the coordinator serves '{}'", network.origin, said.origin));
     }
     compare_clocks(clock.now_ms(), said.now_ms).map_err(|refusal| refusal.words)?;
+    // Only a key that is enrolled gets a file of the ledger.
+    let asked = request::ask(&link, Request::LedgerFile { path: "checkpoint".into() }).await;
+    if matches!(asked, Ok((Answer::Blob { .. }, ..))) {
+        link.close_and_wait("joined").await;
+        return Ok(None);
+    }
     let envelope = envelope(invite, network, keys, clock.now_ms())?;
     let request = Request::Enrol { envelope, code: invite.code.clone() };
     let (answer, writer, reader) = request::ask(&link, request).await.map_err(|error| error.to_string())?;
     request::part(writer, reader).await;
     link.close_and_wait("joined").await;
     match answer {
-        Answer::Appended { index, .. } => Ok(index),
+        Answer::Appended { index, .. } => Ok(Some(index)),
         Answer::Rejected(reject) => Err(reject.to_string()),
         _ => {
             Err("the coordinator gave an answer that does not fit; check that both run versions that fit together"

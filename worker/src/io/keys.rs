@@ -7,9 +7,12 @@ use leben_contracts::agreement::hash::X25519Key;
 use leben_contracts::agreement::party::PartyKeys;
 use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::keyfile::{self, KeyFileError};
+use leben_contracts::ledger::keyring;
 use leben_privacy::seal;
 
 use super::clock::fresh_seed;
+use crate::agent::Generation;
+use crate::mirror::MirrorKeys;
 
 /// All of them.
 pub struct Keys {
@@ -55,6 +58,33 @@ impl Keys {
             tls: key("tls")?,
             sealing: key("sealing")?,
         })
+    }
+
+    /// These keys with those of a rotation in their places.
+    pub fn with(&self, next: &keyring::Keys) -> Keys {
+        let key = |name: &str, now: &SigningKey| next.get(name).unwrap_or(now).clone();
+        Keys {
+            party: key("party", &self.party),
+            witness: key("witness", &self.witness),
+            validator: key("validator", &self.validator),
+            tls: key("tls", &self.tls),
+            sealing: key("sealing", &self.sealing),
+        }
+    }
+
+    /// What the agent signs with.
+    pub fn generation(&self) -> Generation {
+        Generation {
+            party: self.party.clone(),
+            mirror: self.mirror(),
+            public: self.public(),
+            sealing: self.sealing_public(),
+        }
+    }
+
+    /// What the mirror cosigns with.
+    pub fn mirror(&self) -> MirrorKeys {
+        MirrorKeys { witness: self.witness.clone(), validator: self.validator.clone() }
     }
 
     /// The public halves, as an enrolment names them.

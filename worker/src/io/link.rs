@@ -7,6 +7,7 @@ use std::time::Duration;
 use leben_protocol::backoff::Backoff;
 use leben_protocol::frame::{Hello, Order, Report};
 use leben_protocol::quic::{Connection, Dialer, FrameWriter, LinkError};
+use leben_protocol::reject::{Reject, RejectCode};
 use tokio::sync::{mpsc, watch};
 
 use super::clock::fresh_seed;
@@ -16,7 +17,12 @@ use crate::agent::VERSIONS;
 #[derive(Debug)]
 pub enum LinkEvent {
     /// A connection is up; reports go into this channel until it is closed.
-    Up(mpsc::Sender<Report>),
+    Up {
+        /// Where reports go.
+        reports: mpsc::Sender<Report>,
+        /// This hospital's key that the coordinator took.
+        key: [u8; 32],
+    },
     /// An order of the coordinator.
     Order(Box<Order>),
     /// The connection is gone.
@@ -76,29 +82,42 @@ impl Shared {
 }
 
 /// Where to dial, as whom, whom to believe.
+#[derive(Clone)]
 pub struct Target {
     /// `host:port`.
     pub address: String,
     /// The coordinator's ed25519 key.
     pub key: [u8; 32],
-    /// This hospital's end.
+    /// This hospital's end: its link key, or two while a rotation is under way, the likelier one first.
+    pub ways: Vec<Way>,
+}
+
+/// One of this hospital's link keys.
+#[derive(Clone)]
+pub struct Way {
+    /// Its public half.
+    pub public: [u8; 32],
+    /// Dials with it.
     pub dialer: Dialer,
 }
 
 /// Keeps the link up until the channel of events is closed.
 pub async fn keep_up(
-    target: Target,
+    target: watch::Receiver<Target>,
     shared: Arc<Shared>,
     events: mpsc::Sender<LinkEvent>,
     mut cuts: mpsc::Receiver<Duration>,
 ) {
     let seed = fresh_seed().map(|seed| *seed).unwrap_or_default();
     let mut backoff = Backoff::new(seed);
+    let mut strange = 0;
     loop {
-        let ended = match dial(&target).await {
-            Ok(connection) => live(&connection, &shared, &events, &mut cuts, &mut backoff).await,
+        let ended = match dial(&target, strange).await {
+            Ok((connection, key)) => live(&connection, key, &shared, &events, &mut cuts, &mut backoff).await,
             Err(error) => Ended::Failed(error),
         };
+        // The coordinator does not know the key that was shown: the next try shows the other one, if there is one.
+        strange = if ended.is_stranger() { strange.wrapping_add(1) } else { 0 };
         if events.is_closed() {
             return;
         }
@@ -126,24 +145,40 @@ enum Ended {
     Failed(LinkError),
 }
 
+impl Ended {
+    fn is_stranger(&self) -> bool {
+        let code = |error: &LinkError| error.refusal().and_then(Reject::kind);
+        matches!(self, Ended::Failed(error) if matches!(code(error), Some(RejectCode::Stranger | RejectCode::KeyRevoked)))
+    }
+}
+
 async fn wait(backoff: &mut Backoff) {
     tokio::time::sleep(Duration::from_millis(backoff.next_delay_ms())).await;
 }
 
-async fn dial(target: &Target) -> Result<Connection, LinkError> {
+async fn dial(target: &watch::Receiver<Target>, turn: usize) -> Result<(Connection, [u8; 32]), LinkError> {
+    let target = target.borrow().clone();
     let address = leben_protocol::quic::resolve(&target.address).await?;
-    target.dialer.dial(address, target.key).await
+    let way = turn.checked_rem(target.ways.len()).and_then(|turn| target.ways.get(turn));
+    let way = way.ok_or_else(|| LinkError::Local { why: "there is no link key".into() })?;
+    let connection = way.dialer.dial(address, target.key).await?;
+    Ok((connection, way.public))
 }
 
 async fn live(
     connection: &Connection,
+    key: [u8; 32],
     shared: &Arc<Shared>,
     events: &mpsc::Sender<LinkEvent>,
     cuts: &mut mpsc::Receiver<Duration>,
     backoff: &mut Backoff,
 ) -> Ended {
     let mut was_up = false;
-    let ended = control(connection, shared, events, cuts, backoff, &mut was_up).await;
+    let up = || {
+        was_up = true;
+        backoff.reset();
+    };
+    let ended = control(connection, key, shared, events, cuts, up).await;
     shared.connection.send_replace(None);
     connection.close("the worker ends this link");
     let stats = connection.stats();
@@ -158,11 +193,11 @@ async fn live(
 
 async fn control(
     connection: &Connection,
+    key: [u8; 32],
     shared: &Arc<Shared>,
     events: &mpsc::Sender<LinkEvent>,
     cuts: &mut mpsc::Receiver<Duration>,
-    backoff: &mut Backoff,
-    was_up: &mut bool,
+    up: impl FnOnce(),
 ) -> Result<Duration, LinkError> {
     let (mut writer, mut reader) = connection.open_bi().await?;
     writer.set_priority(1);
@@ -172,10 +207,9 @@ async fn control(
     if let Order::Rejected(reject) = first {
         return Err(LinkError::Refused(reject));
     }
-    *was_up = true;
-    backoff.reset();
+    up();
     let (reports_in, reports) = mpsc::channel(1024);
-    if events.send(LinkEvent::Up(reports_in)).await.is_err() {
+    if events.send(LinkEvent::Up { reports: reports_in, key }).await.is_err() {
         return Err(LinkError::Closed);
     }
     shared.connection.send_replace(Some(connection.clone()));

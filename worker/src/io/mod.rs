@@ -1,15 +1,16 @@
 //! The shell: everything that touches a socket, a disk, a clock or the machine's randomness.
 //!
 //! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] and [`budgets`] (what is on disk),
-//! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up),
+//! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up), [`rotation`] (its key over time),
 //! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
 //! loop that carries out the agent's actions), [`view`] and [`evidence`] (what others are shown, and what was
-//! found), [`metrics`], [`check`], [`cli`]. By itself stands [`witness`]: a plain witness for outsiders.
+//! found), [`metrics`], [`check`], [`cli`], [`cli_keys`]. By itself stands [`witness`]: a plain witness for outsiders.
 
 pub mod approvals;
 pub mod budgets;
 pub mod check;
 pub mod cli;
+pub mod cli_keys;
 pub mod clock;
 pub mod config;
 pub mod evidence;
@@ -20,6 +21,7 @@ pub mod link;
 pub mod metrics;
 mod replay;
 pub mod request;
+pub mod rotation;
 pub mod shell;
 pub mod sources;
 pub mod store;
@@ -31,4 +33,4 @@ pub mod work;
 
 pub use config::Config;
 pub use handle::{Handle, Options, RunError, run, spawn};
-pub use join::join;
+pub use join::{join, join_again};

@@ -11,7 +11,7 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::ledger::note::VerifierKey;
 use leben_protocol::frame::ContractId;
-use leben_protocol::quic::{Blob, Dialer};
+use leben_protocol::quic::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -20,8 +20,9 @@ use super::config::Config;
 use super::handle::{Options, RunError};
 use super::join::Network;
 use super::keys::Keys;
-use super::link::{self, LinkEvent, Shared, Target};
+use super::link::{self, LinkEvent, Shared};
 use super::replay::{Snapshots, replay};
+use super::rotation::Rotation;
 use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
 use super::work::Tables;
@@ -31,7 +32,7 @@ use crate::audit::AuditEntry;
 use crate::budget::Budgets;
 use crate::declared::Declared;
 use crate::gossip::Source;
-use crate::mirror::{Mirror, MirrorKeys};
+use crate::mirror::Mirror;
 
 /// How often the status is looked at; every fifth time the inbox and the agent's deadlines.
 const TICK: Duration = Duration::from_millis(200);
@@ -43,7 +44,7 @@ pub(super) struct Shell {
     store: Store,
     clock: Clock,
     pub(super) shared: Arc<Shared>,
-    target: Option<Target>,
+    rotation: Rotation,
     metrics_at: Option<std::net::SocketAddr>,
     view_at: Option<std::net::SocketAddr>,
     view: watch::Sender<Option<String>>,
@@ -87,12 +88,9 @@ impl Shell {
             tracing::error!(name, "the log has forked: this agent signs nothing until `leben-worker evidence clear`");
             agent.restore_fork(fork);
         }
-        let mut dialer = Dialer::new(&keys.tls.to_bytes())?;
-        if let Some(tap) = options.tap {
-            dialer = dialer.with_tap(tap);
-        }
         let address = config.address.clone().unwrap_or_else(|| network.address.clone());
-        let target = Some(Target { address, key: network.key().map_err(RunError::Network)?, dialer });
+        let coordinator = network.key().map_err(RunError::Network)?;
+        let rotation = Rotation::new(&config.folder, keys, options.tap, address, coordinator)?;
         let (cut, cuts) = mpsc::channel(4);
         let shared = Arc::new(Shared {
             connection: watch::channel(None).0,
@@ -113,7 +111,7 @@ impl Shell {
             store,
             clock: options.clock,
             shared: shared.clone(),
-            target,
+            rotation,
             metrics_at: config.metrics,
             view_at: config.gossip.listen_view,
             view: watch::channel(None).0,
@@ -127,6 +125,7 @@ impl Shell {
             ticks: 0,
             snapshots,
         };
+        shell.rotation.trust(shell.agent.mirror().certified());
         Ok((shell, cuts))
     }
 
@@ -136,8 +135,7 @@ impl Shell {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let (link_in, mut link) = mpsc::channel(64);
-        let keeper =
-            self.target.take().map(|target| tokio::spawn(link::keep_up(target, self.shared.clone(), link_in, cuts)));
+        let keeper = tokio::spawn(link::keep_up(self.rotation.target(), self.shared.clone(), link_in, cuts));
         let served = match self.metrics_at {
             Some(address) => Some(metrics::serve(address, self.metrics.clone()).await.map_err(RunError::System)?),
             None => None,
@@ -152,7 +150,7 @@ impl Shell {
         tokio::pin!(shutdown);
         let ended = loop {
             tokio::select! {
-                Some(event) = link.recv() => self.handle_link(event),
+                Some(event) = link.recv() => if let Err(error) = self.handle_link(event) { break Err(error) },
                 Some(event) = self.events.recv() => self.handle_event(event),
                 Some(command) = self.commands.recv() => self.agent.handle_command(self.clock.now_ms(), command),
                 _ = tick.tick() => if let Err(error) = self.handle_tick() { break Err(error) },
@@ -164,7 +162,7 @@ impl Shell {
         };
         self.tasks.abort();
         let live = self.shared.connection.borrow().clone();
-        keeper.iter().for_each(JoinHandle::abort);
+        keeper.abort();
         served.iter().chain(&shown).for_each(JoinHandle::abort);
         if let Some(link) = live {
             let told = link.close_and_wait("the worker stops");
@@ -179,10 +177,11 @@ impl Shell {
         ended.map_err(RunError::from)
     }
 
-    fn handle_link(&mut self, event: LinkEvent) {
+    fn handle_link(&mut self, event: LinkEvent) -> Result<(), DiskError> {
         let now_ms = self.clock.now_ms();
         match event {
-            LinkEvent::Up(reports) => {
+            LinkEvent::Up { reports, key } => {
+                self.rotation.linked_as(key, self.agent.is_rotating())?;
                 if self.was_linked {
                     self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
                 }
@@ -198,6 +197,7 @@ impl Shell {
             }
             LinkEvent::Retry(why) => tracing::warn!(why, "no link; it is tried again"),
         }
+        Ok(())
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -232,6 +232,7 @@ impl Shell {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks % TICKS_PER_ROUND == 1 {
             self.read_inbox(now_ms)?;
+            self.look_for_keys(now_ms)?;
             self.agent.handle_timeout(now_ms);
             if self.view_at.is_some() {
                 self.view.send_replace(self.agent.shown_view(now_ms));
@@ -263,6 +264,17 @@ impl Shell {
         Ok(())
     }
 
+    /// A rotation that somebody left on the disk.
+    fn look_for_keys(&mut self, now_ms: u64) -> Result<(), DiskError> {
+        if !self.agent.is_rotating()
+            && let Some(next) = self.rotation.find()?
+        {
+            self.agent.handle_next_keys(now_ms, next);
+            self.carry_out()?;
+        }
+        Ok(())
+    }
+
     fn carry_out(&mut self) -> Result<(), DiskError> {
         while let Some(action) = self.agent.poll_action() {
             match action {
@@ -273,6 +285,7 @@ impl Shell {
                 }
                 Action::StoreCertificate { note, turn, policy } => {
                     self.store.store_certificate(&note, turn.as_ref(), policy.as_ref())?;
+                    self.rotation.trust(self.agent.mirror().certified());
                 }
                 Action::StoreFork(fork) => evidence::keep(self.store.folder(), self.clock.now_ms(), &fork)?,
                 Action::CompareView { source, size } => {
@@ -296,6 +309,7 @@ impl Shell {
                 Action::Work(work) => self.tasks.work(*work),
                 Action::Trailer { contract, trailer } => self.tasks.trailer(&contract, *trailer),
                 Action::Cancel { contract, slot } => self.tasks.cancel(&contract, Some(slot)),
+                Action::PromoteKeys => self.rotation.promote()?,
                 Action::Audit(entry) => {
                     log(&entry);
                     self.store.append_audit(&entry)?;
@@ -313,7 +327,7 @@ impl Shell {
 
 /// The copy of the ledger as it lies on the disk, and how many of its entries a snapshot stood for.
 fn restored(log: &VerifierKey, party: &PartyId, keys: &Keys, store: &Store) -> Result<(Mirror, u64), RunError> {
-    let mirror_keys = MirrorKeys { witness: keys.witness.clone(), validator: keys.validator.clone() };
+    let mirror_keys = keys.mirror();
     let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record(log)?)
         .map_err(|error| RunError::Ledger(error.to_string()))?;
     let taken_up = replay(&mut mirror, store)?;

@@ -3,7 +3,7 @@
 //! ```text
 //! worker.toml            what people configure
 //! network.json           which network this is, from the invite
-//! keys/*.key             private keys, 0600
+//! keys/*.key             private keys, 0600;  next/, old/ of a rotation
 //! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
 //! witness                the checkpoint cosigned last
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json
@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::ledger::keyfile::{self, KeyFileError};
+use leben_contracts::ledger::keyring::KeyringError;
 use leben_contracts::ledger::note::{Note, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::{Mirror as LedgerMirror, MirrorError, StoreError, durable_replace, ensure_dir};
@@ -79,6 +80,9 @@ pub enum DiskError {
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The folder of keys.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
 }
 
 /// The state folder, held by one process.

@@ -1,5 +1,7 @@
 //! What each command of `leben` does: asks, prints, and says by its exit code how it went.
 
+mod action;
+mod keys;
 mod ledger;
 mod team;
 
@@ -11,8 +13,8 @@ use tokio::runtime::Runtime;
 
 use crate::home::Home;
 use crate::io::cli::{Cli, Command, VerifyArgs};
+use crate::io::keys::settled;
 use crate::io::session::Session;
-use crate::io::sync::sync;
 use crate::io::terminal::{Counting, Paint, paint, print};
 use crate::job::duration;
 use crate::ledger::Ledger;
@@ -27,7 +29,9 @@ type Ended = Result<ExitCode, Box<dyn Error>>;
 pub fn run(cli: Cli, runtime: &Runtime) -> Ended {
     let root = cli.home;
     match cli.command {
-        Command::Keygen { invite } => runtime.block_on(team::keygen(&root, &invite)),
+        Command::Keygen { invite, signed, new_keys } => {
+            runtime.block_on(team::keygen(&root, &invite, signed.as_deref(), new_keys))
+        }
         Command::Catalog { wait, output } => runtime.block_on(team::catalog(&root, wait, output.json)),
         Command::Draft { from } => team::draft(&from),
         Command::Submit { job, dry_run, output } => runtime.block_on(team::submit(&root, &job, dry_run, output.json)),
@@ -36,6 +40,8 @@ pub fn run(cli: Cli, runtime: &Runtime) -> Ended {
         Command::Fetch { contract, out, output } => {
             runtime.block_on(team::fetch(&root, &contract, out.as_deref(), output.json))
         }
+        Command::Keys { command, output } => runtime.block_on(keys::run(&root, command, output.json)),
+        Command::Action { command } => runtime.block_on(action::run(&root, command)),
         Command::Verify(args) => run_verify(&args),
         Command::Ledger(args) => ledger::run(&root, args, runtime),
         #[cfg(feature = "demo")]
@@ -45,23 +51,19 @@ pub fn run(cli: Cli, runtime: &Runtime) -> Ended {
 
 /// The home, a link, and an up-to-date copy of the ledger.
 async fn linked(root: &Path) -> Result<(Home, Session, Ledger), Box<dyn Error>> {
-    let home = Home::open(root)?;
-    let session = Session::connect(&home).await?;
-    let ledger = sync(&home, &session).await?;
+    let mut home = Home::open(root)?;
+    let (session, ledger) = settled(&mut home).await?;
     Ok((home, session, ledger))
 }
 
 /// The home and its copy of the ledger, brought up to date if the coordinator can be reached; else as it stands, saying so.
 async fn readable(root: &Path) -> Result<(Home, Ledger), Box<dyn Error>> {
-    let home = Home::open(root)?;
-    let updated = async {
-        let session = Session::connect(&home).await.map_err(|error| error.to_string())?;
-        let ledger = sync(&home, &session).await.map_err(|error| error.to_string());
-        session.close().await;
-        ledger
-    };
-    match updated.await {
-        Ok(ledger) => Ok((home, ledger)),
+    let mut home = Home::open(root)?;
+    match settled(&mut home).await {
+        Ok((session, ledger)) => {
+            session.close().await;
+            Ok((home, ledger))
+        }
         Err(why) => {
             let ledger = Ledger::open(&home)?;
             eprintln!(

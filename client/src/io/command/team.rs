@@ -3,26 +3,41 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use leben_contracts::ledger::action_file::{ACTION_FILE_BYTES_MAX, ActionFile};
+use leben_contracts::ledger::store::{durable_replace, read_at_most};
 use leben_protocol::invite::Invite;
 use serde_json::json;
 
 use super::{Ended, linked, readable};
 use crate::action::price;
 use crate::draft::{draft as make_terms, template};
-use crate::io::enrol::enrol;
+use crate::home::Home;
+use crate::io::enrol::{enrol, enrol_signed};
 use crate::io::now_ms;
 use crate::io::terminal::{Display, Paint, paint, print};
 use crate::ledger::short;
 use crate::ledger_view::{contract_json, contract_text, contracts_table, waits_for};
 use crate::show::utc;
-use crate::{catalog as offers, fetch as result, io, job};
+use crate::{action as actions, catalog as offers, fetch as result, io, job};
 
 /// Clocks further apart than this are worth a word: actions are valid from five minutes before their signing.
 const CLOCK_AHEAD_MS_MAX: i64 = 2 * 60 * 1000;
 
-pub(super) async fn keygen(root: &Path, invite: &str) -> Ended {
+pub(super) async fn keygen(root: &Path, invite: &str, signed: Option<&Path>, new_keys: bool) -> Ended {
     let invite = Invite::parse(invite)?;
-    let joined = enrol(root, &invite).await?;
+    if new_keys {
+        Home::replace_keys(root, || io::seed().map_err(|error| std::io::Error::other(error.to_string())))?;
+    }
+    let joined = match (invite.kind.as_str(), signed) {
+        ("admin", None) => return ask_admin(root, &invite),
+        ("admin", Some(path)) => {
+            let bytes = read_at_most(path, ACTION_FILE_BYTES_MAX)?;
+            let file = ActionFile::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+            enrol_signed(root, &invite, file).await?
+        }
+        (_, Some(_)) => return Err("--signed is for the invite of an admin".into()),
+        (_, None) => enrol(root, &invite).await?,
+    };
     let (home, size) = (&joined.home, joined.ledger.size());
     let enrolled = match joined.index {
         Some(index) => format!("enrolled as {} (entry {index})", home.party()),
@@ -39,6 +54,21 @@ pub(super) async fn keygen(root: &Path, invite: &str) -> Ended {
         print(&format!("{}\n", paint(Paint::Yellow, &note)));
     }
     print("Next: leben catalog\n");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A new admin needs the signature of one who is: the enrolment goes to that one as a file first.
+fn ask_admin(root: &Path, invite: &Invite) -> Ended {
+    let home = Home::create(root, invite, &io::seeds()?)?;
+    let file = actions::enrol_admin(&home, &invite.code, io::fresh()?)?;
+    let path = root.join("enrolment.json");
+    durable_replace(&path, &file.to_bytes())?;
+    let (path, root) = (path.display(), root.display());
+    print(&format!("made the keys of {} in {root}, and its enrolment in {path}\n", home.party()));
+    print(&format!(
+        "Next: an admin signs it:  leben --home <the admin's home> action sign {path} --key <the admin's home>\n"
+    ));
+    print(&format!("      and then, here:     leben --home {root} keygen --signed {path} <the same invite>\n"));
     Ok(ExitCode::SUCCESS)
 }
 
