@@ -1,6 +1,6 @@
 //! `leben-worker`: the agent's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -184,21 +184,7 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
     let (dir, clock) = (cli.dir.as_path(), Clock { offset_ms: cli.clock_offset_s.saturating_mul(1000) });
     let decide = |contract: &str, decision: Decision| cli::decide(dir, contract, decision);
     let said = match &cli.command {
-        What::Join { invite, new_keys } => {
-            let index = match new_keys {
-                true => leben_worker::io::join_again(invite, dir, clock).await?,
-                false => leben_worker::io::join(invite, dir, clock).await?,
-            };
-            let dir = dir.display();
-            let joined = index.map_or(
-                "joined before: the address and the coordinator's key are taken from this invite".to_owned(),
-                |index| format!("joined: entry {index} of the ledger"),
-            );
-            format!(
-                "{joined}. Declare data sets in {dir}/{}, then: leben-worker --dir {dir} check, and run",
-                config::FILE
-            )
-        }
+        What::Join { invite, new_keys } => join(invite, dir, clock, *new_keys).await?,
         What::Check => return Ok(print_check(&check::check(dir, clock).await)),
         What::Run => {
             start_log(cli.log_json);
@@ -218,14 +204,7 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Suspend { contract, code } => decide(contract, Decision::Suspend(code.clone()))?,
         What::Resume { contract } => decide(contract, Decision::Resume)?,
         What::Revoke { contract } => decide(contract, Decision::Revoke)?,
-        What::Keys { what: None, json: true } => to_json(&cli::status(dir)?.keys)?,
-        What::Keys { what: None, json: false } => cli_keys::text(dir)?,
-        What::Keys { what: Some(KeysCommand::Rotate { only, no_wait }), .. } => {
-            cli_keys::rotate(dir, only, !no_wait).await?
-        }
-        What::Keys { what: Some(KeysCommand::Revoke { code, yes }), .. } => {
-            cli_keys::revoke(dir, code, *yes, clock).await?
-        }
+        What::Keys { what, json } => keys(what.as_ref(), *json, dir, clock).await?,
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
         What::Evidence { what: None | Some(EvidenceCommand::List) } => evidence::list_text(dir)?,
@@ -255,6 +234,28 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
     };
     say(said.trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+async fn join(invite: &str, dir: &Path, clock: Clock, new_keys: bool) -> Result<String, String> {
+    let index = match new_keys {
+        true => leben_worker::io::join_again(invite, dir, clock).await?,
+        false => leben_worker::io::join(invite, dir, clock).await?,
+    };
+    let joined = match index {
+        Some(index) => format!("joined: entry {index} of the ledger"),
+        None => "joined before: the address and the coordinator's key are taken from this invite".to_owned(),
+    };
+    let (dir, file) = (dir.display(), config::FILE);
+    Ok(format!("{joined}. Declare data sets in {dir}/{file}, then: leben-worker --dir {dir} check, and run"))
+}
+
+async fn keys(what: Option<&KeysCommand>, json: bool, dir: &Path, clock: Clock) -> Result<String, String> {
+    match what {
+        None if json => to_json(&cli::status(dir)?.keys),
+        None => cli_keys::text(dir),
+        Some(KeysCommand::Rotate { only, no_wait }) => cli_keys::rotate(dir, only, !no_wait).await,
+        Some(KeysCommand::Revoke { code, yes }) => cli_keys::revoke(dir, code, *yes, clock).await,
+    }
 }
 
 fn print_check(lines: &[check::Line]) -> ExitCode {
