@@ -53,9 +53,8 @@ impl Ledger {
         Ok(found)
     }
 
-    /// The index answers from now on for actions that the state machine has forgotten, since their time is over.
-    pub fn set_index(&self, index: Index) {
-        // A second one would say the same.
-        let _ = self.0.index.set(index);
+    /// The index, if one is kept, answers from now on for actions that the state machine has forgotten, since their time is over.
+    pub fn set_index(&self, index: Option<Index>) {
+        *self.0.index.lock().unwrap_or_else(PoisonError::into_inner) = index;
     }
 }

@@ -23,12 +23,28 @@ fn broken(error: sled::Error) -> Fatal {
 pub async fn keep(dir: PathBuf, ledger: Ledger) -> Result<(), Fatal> {
     let mut finals = ledger.watch_final();
     let index = tokio::task::block_in_place(|| Index::open(dir))?;
-    ledger.set_index(index.clone());
+    let _lent = Lent::new(&ledger, &index);
     loop {
         tokio::task::block_in_place(|| index.follow(&ledger))?;
         if finals.changed().await.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// The index in the ledger's hands, taken back when whoever keeps it ends: sled's lock is on the folder for as long as anybody has it.
+struct Lent(Ledger);
+
+impl Lent {
+    fn new(ledger: &Ledger, index: &Index) -> Lent {
+        ledger.set_index(Some(index.clone()));
+        Lent(ledger.clone())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.set_index(None);
     }
 }
 

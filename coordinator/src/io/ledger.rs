@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::body::Body;
@@ -84,7 +84,7 @@ pub(super) struct Shared {
     log: VerifierKey,
     pub(super) reader: LogReader,
     pub(super) state_dir: PathBuf,
-    pub(super) index: Arc<OnceLock<Index>>,
+    pub(super) index: Arc<Mutex<Option<Index>>>,
     /// Entries that the snapshot on disk stands for; held while one is written.
     pub(super) snapshot: Mutex<u64>,
     final_part: RwLock<Final>,

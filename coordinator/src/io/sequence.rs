@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) struct Sequence {
     pub(super) metrics: Arc<Metrics>,
     pub(super) batch_max: usize,
     /// Answers for actions that the state machine has forgotten, once it is there.
-    pub(super) index: Arc<OnceLock<Index>>,
+    pub(super) index: Arc<Mutex<Option<Index>>>,
     pub(super) snapshot: Option<JoinHandle<Result<(), Fatal>>>,
 }
 
@@ -178,7 +178,8 @@ impl Sequence {
 
     /// Where an action was recorded whose time is over, if it was: the state machine has forgotten it, the index has not.
     fn recorded_before(&self, envelope: &[u8]) -> Result<Option<u64>, Fatal> {
-        match (self.index.get(), Envelope::parse(envelope)) {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (index, Envelope::parse(envelope)) {
             (Some(index), Ok(envelope)) => index.find(&envelope.payload_hash()),
             _ => Ok(None),
         }
