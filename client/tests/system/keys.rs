@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use leben_protocol::invite::Invite;
 use serde_json::Value;
 
 use crate::deployment::{Deployment, HOSPITALS, Said, said};
@@ -264,4 +265,45 @@ fn the_admins_revoke_a_hospital_and_the_others_go_on() {
     );
     delivered(&deployment, &last, &mut watch);
     deployment.export("exported");
+}
+
+#[test]
+fn an_invite_that_is_over_or_somebody_elses_is_refused_by_name() {
+    let mut deployment = Deployment::new();
+    deployment.serve();
+    let over = deployment.coordinator(&["invite", "oslo", "--hours", "0"]).ok();
+    std::thread::sleep(Duration::from_millis(5));
+    deployment
+        .worker("oslo", &["join", over.trim()])
+        .complains(&["its time is over", "Ask the coordinator for a new invite"]);
+    let invite = |party: &str, kind: &str| Invite::parse(&deployment.invite(party, kind, 0)).unwrap();
+    let renamed = Invite { party: "porto".into(), ..invite("oslo", "hospital") }.to_text();
+    deployment.worker("porto", &["join", &renamed]).complains(&["it was issued for 'oslo', not 'porto'"]);
+    let promoted = Invite { kind: "hospital".into(), ..invite("quito", "team") }.to_text();
+    deployment.worker("quito", &["join", &promoted]).complains(&["it was issued for a team"]);
+    let guessed = Invite { code: "0".repeat(32), ..invite("riga", "hospital") }.to_text();
+    deployment.worker("riga", &["join", &guessed]).complains(&["the code is not known here"]);
+    // The right one still works, and keys of one hospital are nobody else's.
+    deployment.worker("riga", &["join", &deployment.invite("riga", "hospital", 0)]).ok();
+    for key in ["party", "witness", "validator", "tls", "sealing"] {
+        let (from, to) = (format!("riga/keys/{key}.key"), format!("sofia/keys/{key}.key"));
+        let _ = fs::remove_dir_all(deployment.path("sofia"));
+        let invite = deployment.invite("sofia", "hospital", 0);
+        deployment
+            .worker("sofia", &["join", "--new-keys", &guessed_for(&invite)])
+            .complains(&["the code is not known here"]);
+        fs::copy(deployment.path(&from), deployment.path(&to)).unwrap();
+        // With the link key of a party that is enrolled already, there is nothing to join.
+        let said = deployment.worker("sofia", &["join", &invite]);
+        match key {
+            "tls" => assert!(said.ok().contains("joined before")),
+            "party" => said.complains(&["riga signed but has no say"]),
+            _ => said.complains(&[&format!("the {key} key belongs to riga")]),
+        }
+    }
+}
+
+/// The same invite with a code that nobody issued.
+fn guessed_for(invite: &str) -> String {
+    Invite { code: "0".repeat(32), ..Invite::parse(invite).unwrap() }.to_text()
 }
