@@ -1,10 +1,12 @@
 //! From a committed checkpoint to a final one: the witnesses are shown the new entries, cosign, and store what the quorum signed.
 //!
-//! One checkpoint is on its way at a time; what is committed meanwhile goes with the next. A checkpoint is **published**
-//! when its policy is met, and **final** when a quorum has said that it holds the cosigned checkpoint durably (the
-//! certificate round of LEDGER): from then on no loss of the coordinator can take it back.
+//! A checkpoint is **published** when its policy is met, and **final** when a quorum has said that it holds the cosigned
+//! checkpoint durably (the certificate round of LEDGER): from then on no loss of the coordinator can take it back. One is being
+//! cosigned at a time, and while one is certified the next is cosigned already, unless the first changes who has to sign; what is
+//! committed meanwhile goes with the one after.
 
 mod asking;
+mod observed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,7 +15,8 @@ use leben_contracts::ledger::note::{Note, SignatureLine, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
 
 pub use asking::ASK_ENTRIES_MAX;
-use asking::{Witness, checkpoint_size};
+use asking::Witness;
+use observed::Observed;
 
 /// What the shell has to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,32 +68,6 @@ pub enum Action {
     },
 }
 
-/// Cosignatures of outside witnesses for one size. Hospitals are shown checkpoints without them: what a hospital keeps must be
-/// checkable with the ledger's own policy.
-#[derive(Debug, Default)]
-struct Observed {
-    size: u64,
-    lines: Vec<SignatureLine>,
-}
-
-impl Observed {
-    /// The checkpoint as outsiders see it, and the policy that names everybody whose line may stand on it.
-    fn publish(&self, note: &Note, policy: &Policy, observers: &[VerifierKey]) -> Action {
-        let mut shown = note.clone();
-        if Checkpoint::of(note).is_ok_and(|checkpoint| checkpoint.size == self.size) {
-            // Too many lines for a note, or one twice: the hospitals' are what counts.
-            self.lines.iter().for_each(|line| drop(shown.push(line.clone())));
-        }
-        Action::Publish { note: shown.to_string(), policy: Box::new(policy.with_observers(observers)) }
-    }
-}
-
-#[derive(Debug, PartialEq)]
-enum Stage {
-    Cosigning,
-    Certifying,
-}
-
 #[derive(Debug)]
 struct Flight {
     size: u64,
@@ -98,7 +75,6 @@ struct Flight {
     policies: Vec<Policy>,
     /// The last entry changes who has to sign.
     turns: bool,
-    stage: Stage,
     certified: BTreeSet<String>,
 }
 
@@ -107,8 +83,12 @@ struct Flight {
 pub struct Finality {
     final_size: u64,
     published: Option<String>,
+    final_note: Option<String>,
     policy: Policy,
-    flight: Option<Flight>,
+    /// Shown to the witnesses; its policy is not met yet.
+    cosigning: Option<Flight>,
+    /// Published; not yet final.
+    certifying: Option<Flight>,
     observers: Vec<VerifierKey>,
     observed: Observed,
     witnesses: BTreeMap<String, Witness>,
@@ -120,9 +100,11 @@ impl Finality {
     pub fn new(final_size: u64, published: Option<String>, policy: Policy) -> Finality {
         Finality {
             final_size,
+            final_note: published.clone(),
             published,
             policy,
-            flight: None,
+            cosigning: None,
+            certifying: None,
             observers: Vec::new(),
             observed: Observed::default(),
             witnesses: BTreeMap::new(),
@@ -145,9 +127,19 @@ impl Finality {
         self.published.as_deref()
     }
 
-    /// Whether a checkpoint is on its way.
+    /// The checkpoint of what is final: what proofs are given under.
+    pub fn final_note(&self) -> Option<&str> {
+        self.final_note.as_deref()
+    }
+
+    /// Size of the largest checkpoint on its way, or of what is final.
+    pub fn begun_size(&self) -> u64 {
+        self.cosigning.as_ref().or(self.certifying.as_ref()).map_or(self.final_size, |flight| flight.size)
+    }
+
+    /// Whether the next checkpoint has to wait: one is being cosigned, or who has to sign the next is not final.
     pub fn is_busy(&self) -> bool {
-        self.flight.is_some()
+        self.cosigning.is_some() || self.certifying.as_ref().is_some_and(|flight| flight.turns)
     }
 
     /// Takes a committed checkpoint on its way. `policy` is the one in force after its entries; when it differs from the
@@ -159,8 +151,7 @@ impl Finality {
         if turns {
             policies.push(self.policy.clone());
         }
-        let (size, stage, certified) = (checkpoint.size, Stage::Cosigning, BTreeSet::new());
-        self.flight = Some(Flight { size, note, policies, turns, stage, certified });
+        self.cosigning = Some(Flight { size: checkpoint.size, note, policies, turns, certified: BTreeSet::new() });
         self.advance();
         Ok(())
     }
@@ -176,12 +167,11 @@ impl Finality {
             postponed: false,
         };
         self.witnesses.insert(party.to_owned(), witness);
-        let cosigning = self.flight.as_ref().is_some_and(|flight| flight.stage == Stage::Cosigning);
         if let Some(note) = self.published.clone() {
             // Shown before anything is asked: a witness restored from a backup finds its own cosignature there, and stops.
             self.actions.push_back(Action::Certificates { party: party.to_owned(), from: mirror_size });
             self.actions.push_back(Action::Show { party: party.to_owned(), note: note.clone() });
-            if !cosigning {
+            if self.cosigning.is_none() {
                 self.ask(party, &note);
             }
         }
@@ -201,8 +191,7 @@ impl Finality {
             witness.signed = witness.signed.max(size);
             witness.cosigned = witness.cosigned.max(size);
         }
-        let cosigning = |flight: &&mut Flight| flight.size == size && flight.stage == Stage::Cosigning;
-        let Some(flight) = self.flight.as_mut().filter(cosigning) else {
+        let Some(flight) = self.cosigning.as_mut().filter(|flight| flight.size == size) else {
             // The answer to an earlier question: the next one may be asked now.
             self.go_on(party);
             self.advance();
@@ -226,55 +215,9 @@ impl Finality {
         Ok(())
     }
 
-    /// Witnesses outside the ledger's policy, whose cosignatures are published too. Those on a published checkpoint are kept on it.
-    #[must_use]
-    pub fn with_observers(mut self, observers: Vec<VerifierKey>) -> Finality {
-        let wider = self.policy.with_observers(&observers);
-        self.observers = wider.observers().cloned().collect();
-        if let Some(note) = self.published.take().and_then(|text| Note::parse(text.as_bytes()).ok()) {
-            let observed = |line: &SignatureLine| self.observers.iter().any(|vkey| line.is_by(vkey));
-            self.observed.size = self.final_size;
-            self.observed.lines = note.signatures().iter().filter(|line| observed(line)).cloned().collect();
-            self.published = Some(note.with_lines(|line| !observed(line)).to_string());
-        }
-        self
-    }
-
-    /// The checkpoint that outside witnesses should see: the one on its way, or else the published one.
+    /// The checkpoint that outside witnesses should see: the one being cosigned, or else the published one.
     pub fn shown(&self) -> Option<String> {
-        self.flight.as_ref().map(|flight| flight.note.to_string()).or_else(|| self.published.clone())
-    }
-
-    /// A line of an outside witness for the checkpoint of this size; published at once if that checkpoint is public already.
-    ///
-    /// # Errors
-    /// The line is by no outside witness, or does not verify.
-    pub fn handle_observed(&mut self, size: u64, line: SignatureLine) -> Result<(), String> {
-        let vkey = self.observers.iter().find(|vkey| line.is_by(vkey));
-        let vkey = vkey.ok_or_else(|| format!("'{}' is no outside witness", line.name))?;
-        let flying = self.flight.as_ref().filter(|flight| flight.size == size);
-        let public = flying.is_none_or(|flight| flight.stage == Stage::Certifying);
-        let note = match (flying, &self.published) {
-            (Some(flight), _) if !public => flight.note.clone(),
-            (_, Some(text)) if checkpoint_size(text) == Some(size) => {
-                Note::parse(text.as_bytes()).map_err(|error| error.to_string())?
-            }
-            // It was cosigned after its successor became public.
-            _ => return Ok(()),
-        };
-        vkey.verify(note.text(), &line).map_err(|error| error.to_string())?;
-        if self.observed.size != size {
-            self.observed = Observed { size, lines: Vec::new() };
-        }
-        // Both stand for the same tree; the later one says that it still does.
-        self.observed.lines.retain(|known| !known.is_by(vkey));
-        self.observed.lines.push(line);
-        if public {
-            // The policy in force at that size: a larger checkpoint on its way may change it.
-            let policy = flying.and_then(|flight| flight.policies.first()).unwrap_or(&self.policy).clone();
-            self.actions.push_back(self.observed.publish(&note, &policy, &self.observers));
-        }
-        Ok(())
+        self.cosigning.as_ref().map(|flight| flight.note.to_string()).or_else(|| self.published.clone())
     }
 
     /// The witness would not sign; if it merely holds or has signed another size, it is asked again from there.
@@ -311,52 +254,64 @@ impl Finality {
 
     /// The witness holds the cosigned checkpoint of this size durably.
     pub fn handle_certified(&mut self, party: &str, size: u64) {
-        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.size == size) {
+        if let Some(flight) = self.certifying.as_mut().filter(|flight| flight.size == size) {
             flight.certified.insert(party.to_owned());
         }
         self.advance();
     }
 
     fn advance(&mut self) {
-        let Some(flight) = &mut self.flight else { return };
-        if flight.stage == Stage::Cosigning {
-            // The log's own signature is this process's, by the key of the policy that is now in force.
-            let now = flight.policies.first().is_some_and(|p| p.evaluate(&flight.note, UnknownSigners::Ignore).is_ok());
-            let met = now && flight.policies.iter().skip(1).all(|old| old.evaluate_witnesses(&flight.note).is_ok());
-            if met {
-                flight.stage = Stage::Certifying;
-                let note = flight.note.to_string();
-                let policy = flight.policies.first().unwrap_or(&self.policy).clone();
-                // Those whom the turn removed signed the certificate; the published checkpoint names those who sign now.
-                let published = policy.known_lines(&flight.note);
-                if flight.turns {
-                    self.actions.push_back(Action::PublishCertificate { note: note.clone() });
-                }
-                self.published = Some(published.to_string());
-                self.actions.push_back(self.observed.publish(&published, &policy, &self.observers));
-                for party in self.witnesses.keys() {
-                    self.actions.push_back(Action::Show { party: party.clone(), note: note.clone() });
-                }
-            }
+        self.finish();
+        if self.certifying.is_none()
+            && let Some(flight) = self.cosigning.take_if(|flight| is_cosigned(flight))
+        {
+            self.publish(flight);
+            self.finish();
         }
-        let Some(flight) = &self.flight else { return };
-        let certified = || flight.certified.iter().map(String::as_str);
-        if flight.stage == Stage::Certifying && flight.policies.iter().all(|policy| policy.is_quorum(certified())) {
-            self.final_size = flight.size;
-            if let Some(policy) = flight.policies.first() {
-                self.policy = policy.clone();
-            }
-            self.flight = None;
-            self.actions.push_back(Action::Final { size: self.final_size });
-            return;
-        }
+        let Some(flight) = &self.cosigning else { return };
         let note = flight.note.to_string();
-        let cosigning = flight.stage == Stage::Cosigning;
         let parties: Vec<String> = self.witnesses.keys().cloned().collect();
-        for party in parties.iter().filter(|_| cosigning) {
-            self.ask(party, &note);
+        for party in parties {
+            self.ask(&party, &note);
         }
     }
+
+    fn publish(&mut self, flight: Flight) {
+        let note = flight.note.to_string();
+        let policy = flight.policies.first().unwrap_or(&self.policy).clone();
+        // Those whom the turn removed signed the certificate; the published checkpoint names those who sign now.
+        let published = policy.known_lines(&flight.note);
+        if flight.turns {
+            self.actions.push_back(Action::PublishCertificate { note: note.clone() });
+        }
+        self.published = Some(published.to_string());
+        self.actions.push_back(self.observed.publish(&published, &policy, &self.observers));
+        for party in self.witnesses.keys() {
+            self.actions.push_back(Action::Show { party: party.clone(), note: note.clone() });
+        }
+        self.certifying = Some(flight);
+    }
+
+    /// The published checkpoint is final when every quorum it needed holds it.
+    fn finish(&mut self) {
+        let is_held = |flight: &mut Flight| {
+            let certified = || flight.certified.iter().map(String::as_str);
+            flight.policies.iter().all(|policy| policy.is_quorum(certified()))
+        };
+        let Some(flight) = self.certifying.take_if(is_held) else { return };
+        self.final_size = flight.size;
+        self.final_note = self.published.clone();
+        if let Some(policy) = flight.policies.into_iter().next() {
+            self.policy = policy;
+        }
+        self.actions.push_back(Action::Final { size: self.final_size });
+    }
+}
+
+/// Whether the log's own signature is by the key that is in force now, and every quorum has cosigned.
+fn is_cosigned(flight: &Flight) -> bool {
+    let now = flight.policies.first().is_some_and(|p| p.evaluate(&flight.note, UnknownSigners::Ignore).is_ok());
+    now && flight.policies.iter().skip(1).all(|old| old.evaluate_witnesses(&flight.note).is_ok())
 }
 
 #[cfg(test)]

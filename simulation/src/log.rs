@@ -164,9 +164,10 @@ impl Log {
         let mut wishes = Vec::new();
         let Some(writer) = &mut self.writer else { return wishes };
         loop {
-            let beyond = self.leaves.len() as u64 > writer.finality.final_size();
+            let begun = writer.finality.begun_size();
+            let beyond = self.leaves.len() as u64 > begun;
             if let Some(head) = self.head.as_ref().filter(|_| beyond && !writer.finality.is_busy()) {
-                while writer.turns.front().is_some_and(|turn| turn.size <= writer.finality.final_size()) {
+                while writer.turns.front().is_some_and(|turn| turn.size <= begun) {
                     writer.turns.pop_front();
                 }
                 let (note, policy) = match writer.turns.front() {

@@ -28,6 +28,9 @@ pub struct Options {
     /// Where the folders are made; its disk is what is measured.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// The folders are left where they are, and it is said where: `leben verify FOLDER/past/ledger` reads the long log.
+    #[arg(long)]
+    keep: bool,
     /// Only this half: `live` or `past`.
     #[arg(long, default_value = "")]
     only: String,
@@ -36,7 +39,7 @@ pub struct Options {
 /// Prints one line.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let mut folder = tempfile::Builder::new();
-    folder.prefix("leben-bench-");
+    folder.prefix("leben-bench-").disable_cleanup(options.keep);
     let folder = match &options.dir {
         Some(dir) => folder.tempdir_in(dir)?,
         None => folder.tempdir()?,
@@ -50,6 +53,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if options.only != "live" {
         let entries = if options.quick { 20_000 } else { options.entries };
         case.extend(past::measure(&folder.path().join("past"), entries)?);
+    }
+    if options.keep {
+        eprintln!("ledger: the folders are in {}", folder.path().display());
     }
     print(case)
 }

@@ -10,6 +10,7 @@ use leben_contracts::agreement::body::{Body, Founder, Genesis, PartyEnrol, Polic
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::{OrgKind, PartyId, Role};
+use leben_contracts::agreement::snapshot;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Follower;
@@ -19,10 +20,12 @@ use leben_contracts::ledger::sequencer::{BATCH_MAX, Sequencer};
 use leben_contracts::ledger::store::LogStore;
 use leben_contracts::verify::{self, verify_folder};
 use leben_coordinator::io::author::Author;
+use leben_coordinator::io::fatal::Fatal;
 use leben_coordinator::io::index::Index;
 use leben_coordinator::io::ledger::Ledger;
 use leben_coordinator::io::metrics::Metrics;
 use serde_json::{Map, Value};
+use tokio::task::JoinHandle;
 
 use super::rounded;
 use super::traffic::{COORDINATOR, Traffic, key, keys, sealing};
@@ -50,40 +53,74 @@ pub(super) fn measure(dir: &Path, entries: u64) -> Result<Map<String, Value>, Fa
     eprintln!("ledger: audited {} entries in {audit_s:.1} s", report.replayed);
     drop(state);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (restart_s, rebuild_s) = runtime.block_on(async { restart(dir, size) })?;
+    let starts = runtime.block_on(starts(dir, size))?;
     Ok(Map::from_iter([
         ("entries".to_owned(), Value::from(size)),
         ("audit_entries_per_s".to_owned(), rounded(size as f64 / audit_s)),
-        ("restart_s".to_owned(), rounded(restart_s)),
-        ("rebuild_s".to_owned(), rounded(rebuild_s)),
+        ("restart_s".to_owned(), rounded(starts.killed_s)),
+        ("restart_stopped_s".to_owned(), rounded(starts.stopped_s)),
+        ("restart_replay_s".to_owned(), rounded(starts.replay_s)),
+        ("rebuild_s".to_owned(), rounded(starts.rebuild_s)),
         ("entry_bytes_on_disk".to_owned(), rounded(bytes as f64 / size as f64)),
     ]))
 }
 
-fn restart(dir: &Path, size: u64) -> Result<(f64, f64), Failure> {
-    let begun = Instant::now();
-    let ledger = open(dir)?;
-    let restart_s = begun.elapsed().as_secs_f64();
-    if ledger.final_size() != size {
-        return Err(format!("{} entries after a restart, not {size}", ledger.final_size()).into());
-    }
-    eprintln!("ledger: started in {restart_s:.2} s");
+struct Starts {
+    /// After a kill: the rest of the log is replayed on top of the snapshot.
+    killed_s: f64,
+    /// After a stop, which leaves a snapshot of everything.
+    stopped_s: f64,
+    /// Without a snapshot, from the first entry.
+    replay_s: f64,
+    /// The index, from nothing.
+    rebuild_s: f64,
+}
+
+async fn starts(dir: &Path, size: u64) -> Result<Starts, Failure> {
+    let (running, killed_s) = Running::start(dir, size)?;
+    running.stop().await?;
+    fs::remove_file(dir.join("state/snapshot"))?;
+    let (running, replay_s) = Running::start(dir, size)?;
+    running.ledger.save_snapshot()?;
+    running.stop().await?;
+    let (running, stopped_s) = Running::start(dir, size)?;
     let begun = Instant::now();
     let index = Index::open(dir.join("state/index"))?;
-    index.follow(&ledger)?;
+    index.follow(&running.ledger)?;
     let rebuild_s = begun.elapsed().as_secs_f64();
     if index.size()? != size {
         return Err("the index does not cover the log".into());
     }
-    Ok((restart_s, rebuild_s))
+    Ok(Starts { killed_s, stopped_s, replay_s, rebuild_s })
 }
 
-fn open(dir: &Path) -> Result<Ledger, Failure> {
-    let log_key = key(COORDINATOR, "log");
-    let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, log_key.clone())?;
-    let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
-    let author = Author::new(PartyId::new(COORDINATOR)?, key(COORDINATOR, "party"));
-    Ok(Ledger::start(store, log_key, ORIGIN, author, Arc::new(Metrics::new()?), BATCH_MAX, Vec::new())?.0)
+/// The coordinator's ledger, and the task that alone writes it.
+struct Running {
+    ledger: Ledger,
+    writer: JoinHandle<Result<(), Fatal>>,
+}
+
+impl Running {
+    fn start(dir: &Path, size: u64) -> Result<(Running, f64), Failure> {
+        let begun = Instant::now();
+        let log_key = key(COORDINATOR, "log");
+        let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, log_key.clone())?;
+        let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
+        let author = Author::new(PartyId::new(COORDINATOR)?, key(COORDINATOR, "party"));
+        let metrics = Arc::new(Metrics::new()?);
+        let (ledger, writer) = Ledger::start(store, log_key, ORIGIN, author, metrics, BATCH_MAX, Vec::new())?;
+        let took_s = begun.elapsed().as_secs_f64();
+        if ledger.final_size() != size {
+            return Err(format!("{} entries after a restart, not {size}", ledger.final_size()).into());
+        }
+        eprintln!("ledger: started in {took_s:.2} s");
+        Ok((Running { ledger, writer }, took_s))
+    }
+
+    async fn stop(self) -> Result<(), Failure> {
+        drop(self.ledger);
+        Ok(self.writer.await??)
+    }
 }
 
 fn bytes_below(dir: &Path) -> Result<u64, Failure> {
@@ -157,10 +194,14 @@ impl Past {
         self.append(&[envelope.to_bytes()])
     }
 
-    /// Waves of contracts until there are as many entries as asked for.
+    /// Waves of contracts until there are as many entries as asked for, and as old a snapshot as a killed coordinator leaves behind.
     fn write(&mut self, entries: u64) -> Result<(), Failure> {
         let mut said = Instant::now();
+        let mut snapshot_at = Some(entries.saturating_sub(snapshot::ENTRIES_MIN.max(entries / snapshot::SPACING)));
         while self.sequencer.size() < entries {
+            if snapshot_at.take_if(|at| *at <= self.sequencer.size()).is_some() {
+                self.save_snapshot()?;
+            }
             let wave = self.traffic.wave(self.sequencer.state(), self.now_ms)?;
             // The last one is cut: its contracts end where they stand.
             let left = usize::try_from(entries.saturating_sub(self.sequencer.size())).unwrap_or(usize::MAX);
@@ -186,18 +227,32 @@ impl Past {
             self.store.commit(&batch)?;
             self.note = Some(batch.note);
         }
+        for turn in staged.turns {
+            let certificate = cosigned(self.sequencer.sign(turn.size, turn.root)?)?;
+            self.store.publish_certificate(&certificate)?;
+        }
         Ok(())
+    }
+
+    fn save_snapshot(&self) -> Result<(), Failure> {
+        let size = self.sequencer.size();
+        let root = self.store.reader().root_at(size, size)?;
+        Ok(snapshot::save(self.store.state_dir(), self.sequencer.state(), &root)?)
     }
 
     /// Cosigned by all four, as of now.
     fn publish(&mut self) -> Result<u64, Failure> {
-        let mut note = self.note.take().ok_or("nothing was written")?;
-        for name in VALIDATORS {
-            let signer = NoteSigner::new(name, KeyType::Cosignature, key(name, "validator"))?;
-            note.push(signer.sign(note.text(), now_ms() / 1000))?;
-        }
+        let note = cosigned(self.note.take().ok_or("nothing was written")?)?;
         self.store.publish(&note)?;
         self.store.publish_policy(&self.sequencer.state().witness_policy().ok_or("no policy")?)?;
         Ok(self.store.size())
     }
+}
+
+fn cosigned(mut note: Note) -> Result<Note, Failure> {
+    for name in VALIDATORS {
+        let signer = NoteSigner::new(name, KeyType::Cosignature, key(name, "validator"))?;
+        note.push(signer.sign(note.text(), now_ms() / 1000))?;
+    }
+    Ok(note)
 }

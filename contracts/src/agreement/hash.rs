@@ -11,6 +11,11 @@ use std::str::FromStr;
 #[error("{0:?} is not 64 lower-case hex digits")]
 pub struct HexError(pub String);
 
+/// Written into `digits`, without an allocation: an entry holds many.
+fn to_hex<'a>(bytes: &[u8; 32], digits: &'a mut [u8; 64]) -> &'a str {
+    hex::encode_to_slice(bytes, digits).ok().and_then(|()| std::str::from_utf8(digits).ok()).unwrap_or_default()
+}
+
 macro_rules! hex32 {
     ($name:ident, $doc:literal) => {
         #[doc = $doc]
@@ -19,7 +24,8 @@ macro_rules! hex32 {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                let mut digits = [0; 64];
+                f.write_str(to_hex(&self.0, &mut digits))
             }
         }
 
@@ -44,7 +50,8 @@ macro_rules! hex32 {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.serialize_str(&hex::encode(self.0))
+                let mut digits = [0; 64];
+                s.serialize_str(to_hex(&self.0, &mut digits))
             }
         }
 

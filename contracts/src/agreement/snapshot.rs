@@ -17,8 +17,9 @@ const HEADER: &[u8] = b"leben-snapshot/1\n";
 /// Changes with every change of this crate's source text.
 const SOURCE: &[u8] = env!("LEBEN_CONTRACTS_SOURCE").as_bytes();
 /// A snapshot is due after so many entries, or after one in [`SPACING`] of what it stands for, whichever is more.
-const ENTRIES_MIN: u64 = 32_768;
-const SPACING: u64 = 32;
+pub const ENTRIES_MIN: u64 = 32_768;
+/// See [`ENTRIES_MIN`].
+pub const SPACING: u64 = 32;
 
 /// Why a snapshot is not used. Nothing is lost by it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -34,7 +34,7 @@ pub(super) struct Asked {
 impl Finality {
     /// A witness on its way through a long log is asked for the next step, whether or not something new is on its way.
     pub(super) fn go_on(&mut self, party: &str) {
-        let note = match (&self.flight, &self.published) {
+        let note = match (&self.cosigning, &self.published) {
             (Some(flight), _) => Some(flight.note.to_string()),
             (None, published) => published.clone(),
         };

@@ -185,14 +185,15 @@ impl Sequence {
         }
     }
 
-    /// Step 3 begins when nothing is on its way and something is committed: as far as the next turn, which is a checkpoint of
+    /// Step 3 begins when the witnesses are free and something is committed: as far as the next turn, which is a checkpoint of
     /// its own, or to the end.
     fn begin_flight(&mut self) -> Result<(), Fatal> {
+        let begun = self.finality.begun_size();
         let head = match self.store.head() {
-            Some(head) if !self.finality.is_busy() && head.size > self.finality.final_size() => head,
+            Some(head) if !self.finality.is_busy() && head.size > begun => head,
             _ => return Ok(()),
         };
-        while self.turns.front().is_some_and(|turn| turn.size <= self.finality.final_size()) {
+        while self.turns.front().is_some_and(|turn| turn.size <= begun) {
             self.turns.pop_front();
         }
         let (note, policy) = match self.turns.front() {
@@ -214,6 +215,7 @@ impl Sequence {
                 Action::Publish { note, policy } => {
                     self.store.publish(&own_note(&note)?).map_err(broken)?;
                     self.store.publish_policy(&policy).map_err(broken)?;
+                    self.begin_flight()?;
                 }
                 Action::Show { party, note } => self.order(&party, Order::Publish { note: note.into_bytes() }),
                 Action::Final { size } => {
@@ -290,12 +292,12 @@ impl Sequence {
         self.keep_snapshot(size, ledger)
     }
 
-    /// Proofs under the published checkpoint, which is read, and whose tiles are, once for all of them.
+    /// Proofs under the final checkpoint, which is read, and whose tiles are, once for all of them.
     fn answer_final(&self, told: Vec<(u64, Reply)>) -> Result<(), Fatal> {
         if told.is_empty() {
             return Ok(());
         }
-        let note = own_note(self.finality.published().unwrap_or_default())?;
+        let note = own_note(self.finality.final_note().unwrap_or_default())?;
         let indices: Vec<u64> = told.iter().map(|(index, _)| *index).collect();
         let proofs = self.store.reader().proofs(&indices, &note).map_err(broken)?;
         for ((index, reply), proof) in told.into_iter().zip(proofs) {

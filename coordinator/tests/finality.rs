@@ -1,4 +1,4 @@
-//! Outside witnesses on their way through the certificate round: published when they verify, never shown to hospitals, never counted.
+//! The certificate round: what overlaps and what waits; outside witnesses, published when they verify, never shown to hospitals, never counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that panics has failed")]
 
 use ed25519_dalek::SigningKey;
@@ -53,6 +53,50 @@ fn two_cosign(finality: &mut Finality, size: u64) -> Vec<Action> {
         finality.handle_cosigned(&name, size, &line).unwrap();
     }
     actions(finality)
+}
+
+fn certified(finality: &mut Finality, size: u64) -> Vec<Action> {
+    ["h2", "h3"].iter().for_each(|name| finality.handle_certified(name, size));
+    actions(finality)
+}
+
+fn linked() -> Finality {
+    let mut finality = Finality::new(0, None, policy());
+    (2..5).for_each(|n| finality.handle_up(&format!("h{n}"), 0, 0));
+    finality
+}
+
+#[test]
+fn the_next_checkpoint_is_cosigned_while_one_is_certified_and_published_only_then() {
+    let mut finality = linked();
+    finality.begin(checkpoint(3), policy()).unwrap();
+    assert!(finality.is_busy(), "one is cosigned at a time");
+    assert_eq!(published(&two_cosign(&mut finality, 3)).len(), 1);
+    assert_eq!((finality.is_busy(), finality.begun_size(), finality.final_size()), (false, 3, 0));
+
+    finality.begin(checkpoint(5), policy()).unwrap();
+    let asked = |action: &&Action| matches!(action, Action::Ask { from: 3, old: 3, to: 5, .. });
+    assert_eq!(actions(&mut finality).iter().filter(asked).count(), 2, "those who cosigned the first");
+    assert!(two_cosign(&mut finality, 5).is_empty(), "the one before is not held by a quorum yet");
+    assert_eq!(finality.final_note(), None);
+    let done = certified(&mut finality, 3);
+    assert_eq!(done.first(), Some(&Action::Final { size: 3 }));
+    assert_eq!(Checkpoint::of(&published(&done).remove(0).0).unwrap().size, 5);
+    let proven = Note::parse(finality.final_note().unwrap().as_bytes()).unwrap();
+    assert_eq!(Checkpoint::of(&proven).unwrap().size, 3, "nothing is proven under what is not final");
+    assert_eq!(certified(&mut finality, 5), [Action::Final { size: 5 }]);
+}
+
+#[test]
+fn nothing_is_begun_before_a_change_of_who_signs_is_final() {
+    let mut finality = linked();
+    let hospitals: Vec<_> = (2..4).map(|n| signer(&format!("h{n}"), n).vkey().clone()).collect();
+    let changed = Policy::k_of_n(log().vkey(), &hospitals, 2).unwrap();
+    finality.begin(checkpoint(3), changed).unwrap();
+    assert_eq!(published(&two_cosign(&mut finality, 3)).len(), 1);
+    assert!(finality.is_busy());
+    assert_eq!(certified(&mut finality, 3), [Action::Final { size: 3 }]);
+    assert!(!finality.is_busy());
 }
 
 #[test]
