@@ -21,6 +21,8 @@ pub mod body;
 mod body_contract;
 mod body_money;
 mod body_network;
+#[cfg(test)]
+mod budget_tests;
 pub mod contract;
 pub mod due;
 pub mod error;
