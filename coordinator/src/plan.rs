@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use leben_contracts::agreement::terms::{OnDrop, Param, Stage, Terms};
+use leben_models::promise::epsilon_added_micro;
 use leben_models::{Algorithm, AlgorithmSpec, registry};
 use leben_privacy::Suite;
-use leben_privacy::dp::guarantee::guarantee;
 use leben_protocol::frame::ContractId;
 
 use crate::round::Rules;
@@ -28,6 +28,8 @@ pub struct StagePlan {
     pub state_from: Option<u32>,
     /// Most rounds.
     pub rounds_max: u32,
+    /// Most rows of each hospital that it reads.
+    pub row_caps: BTreeMap<String, u64>,
     /// How its rounds meet trouble.
     pub rules: Rules,
 }
@@ -103,24 +105,16 @@ impl Plan {
         })
     }
 
-    /// What so many rounds of each stage have released together, millionths of epsilon: at most that of the terms, all of
-    /// it where the noise has no finite epsilon.
-    pub fn epsilon_after(&self, rounds: impl Fn(&StagePlan) -> u32) -> u64 {
-        if self.epsilon_micro == 0 {
+    /// What a stage adds, in millionths of epsilon, to those before it that have run, after so many rounds of each.
+    pub fn epsilon_added(&self, id: u32, rounds: impl Fn(u32) -> u32) -> u64 {
+        let Some(at) = self.stages.iter().position(|stage| stage.id == id).filter(|_| self.epsilon_micro > 0) else {
             return 0;
-        }
+        };
         let hospitals = u16::try_from(self.hospitals.len()).unwrap_or(u16::MAX);
-        let mut releases = Vec::new();
-        for stage in &self.stages {
-            let Ok(all) = stage.algorithm.releases(hospitals) else { return self.epsilon_micro };
-            let after = all.iter().map(|release| release.after(u64::from(rounds(stage))));
-            releases.extend(after.filter(|release| release.rounds > 0));
-        }
-        if releases.is_empty() {
-            return 0;
-        }
-        let computed = guarantee(&releases, self.delta).map(|guarantee| guarantee.epsilon_micro);
-        computed.map_or(self.epsilon_micro, |micro| micro.min(self.epsilon_micro))
+        let until = self.stages.iter().take(at + 1);
+        let ran: Vec<(&dyn Algorithm, u32)> =
+            until.map(|stage| (stage.algorithm.as_ref() as &dyn Algorithm, rounds(stage.id))).collect();
+        epsilon_added_micro(&ran, hospitals, self.delta, self.epsilon_micro)
     }
 
     /// Seats by Shamir point, from 1.
@@ -152,6 +146,7 @@ fn plan_stage(terms: &Terms, stage: &Stage, operator: &Operator) -> Result<Stage
         digest,
         state_from: stage.state_from,
         rounds_max: stage.rounds_max,
+        row_caps: row_caps(terms, stage),
         rules: Rules {
             hospitals_min: terms.privacy.hospitals_min,
             repeat_on_drop: stage.on_drop == OnDrop::Repeat,
@@ -161,6 +156,15 @@ fn plan_stage(terms: &Terms, stage: &Stage, operator: &Operator) -> Result<Stage
             suite: operator.suite,
         },
     })
+}
+
+fn row_caps(terms: &Terms, stage: &Stage) -> BTreeMap<String, u64> {
+    let mut caps = BTreeMap::<String, u64>::new();
+    for input in stage.inputs.iter().filter_map(|id| terms.input(id)) {
+        let cap = caps.entry(input.owner.to_string()).or_default();
+        *cap = cap.saturating_add(input.row_cap);
+    }
+    caps
 }
 
 fn param(value: &Param) -> leben_models::Param {

@@ -109,32 +109,23 @@ pub fn receipt(plan: &Plan, checkpoint: &Checkpoint, id: u32) -> Option<Record> 
     let stage = plan.stages.iter().find(|stage| stage.id == id)?;
     let finished = checkpoint.finished.get(&id)?;
     let rows = &finished.outcome.rows;
+    // Counts with noise may be above what there can be; the ledger takes no such receipt.
+    let capped = finished.hospitals.iter().filter_map(|hospital| stage.row_caps.get(hospital));
+    let cap = capped.fold(0u64, |sum, cap| sum.saturating_add(*cap));
+    let (requested, used) = (rows.requested.min(cap), rows.used.min(cap));
+    let rounds = |stage: u32| checkpoint.finished.get(&stage).map_or(0, |finished| finished.rounds);
     Some(Record::StageReceipt(Box::new(Receipt {
         stage: id,
         rounds: finished.rounds,
         algorithm_digest: stage.digest,
         input_commitment: unhex(&finished.started_from),
         output_commitment: output_commitment(finished),
-        rows_requested: rows.requested,
-        rows_used: rows.used,
+        rows_requested: requested,
+        rows_used: used,
         rows_rejected: rows.rejected.values().sum(),
         hospitals: finished.hospitals.clone(),
-        epsilon_micro_spent: epsilon_added(plan, checkpoint, id),
+        epsilon_micro_spent: plan.epsilon_added(id, rounds),
     })))
-}
-
-/// Stages are receipted in the order of the plan. Together they are worth less than the sum of each alone, so a receipt
-/// says what its stage adds: the ledger's sum is then what all of them released.
-fn epsilon_added(plan: &Plan, checkpoint: &Checkpoint, id: u32) -> u64 {
-    let until = plan.stages.iter().position(|stage| stage.id == id).unwrap_or(0);
-    let earlier: Vec<u32> = plan.stages.iter().take(until).map(|stage| stage.id).collect();
-    let rounds = |stage: u32| checkpoint.finished.get(&stage).map_or(0, |finished| finished.rounds);
-    let before = plan.epsilon_after(|stage| if earlier.contains(&stage.id) { rounds(stage.id) } else { 0 });
-    let with = plan.epsilon_after(|stage| match earlier.contains(&stage.id) || stage.id == id {
-        true => rounds(stage.id),
-        false => 0,
-    });
-    with.saturating_sub(before)
 }
 
 /// The sealed result and the step that records it.

@@ -14,7 +14,7 @@
 //!    [`linear`] algebra and [`distribution`] functions of their own size; [`probe`], which measures a network and reads no
 //!    patient's value.
 //! 6. With differential privacy: `private` (what they share), [`dp_statistics`]; `bounded` (a design
-//!    with bounds), [`dp_glm`], [`dp_sgd`].
+//!    with bounds), [`dp_glm`], [`dp_sgd`]; [`promise`]: the epsilon of several stages together.
 //! 7. [`bundle`]: what is delivered; [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
 //!
 //! Contributions are the secret side: [`algorithm::Algorithm::local`] wraps them in the first type of the privacy chain
@@ -37,6 +37,7 @@ pub mod picture;
 pub mod pooled;
 mod private;
 pub mod probe;
+pub mod promise;
 pub mod registry;
 pub mod select;
 pub mod spec;

@@ -7,10 +7,12 @@
 //! counts too much, never too little. Jobs are never forgotten: a certified ledger that knows one which the disk does not
 //! shows that the disk is an older copy ([`book`]).
 //!
-//! Reading order: this file, then [`ask`] (what terms would release) and [`book`] (all data sets, against the ledger).
+//! Reading order: this file, then [`ask`] (what terms would release), [`book`] (all data sets, against the ledger) and
+//! [`receipts`] (what the coordinator says was spent).
 
 pub mod ask;
 pub mod book;
+pub mod receipts;
 
 use std::collections::BTreeMap;
 

@@ -165,6 +165,7 @@ pub fn review(contract: &Contract, desk: &Desk<'_>) -> Result<Draft, Refusal> {
     let private = check_protection(terms)?;
     for input in &mine {
         check_input(terms, input, desk)?;
+        check_private(input, desk, private)?;
     }
     let stages = plan_stages(terms, desk.me)?;
     desk.budgets.review(desk.me, contract, &stages)?;
@@ -207,6 +208,9 @@ pub fn ready(state: &State, id: &ContractId, desk: &Desk<'_>, approval: Option<&
         return Err(Refusal::new(Reason::OtherTerms, "other terms, or another local policy, were approved here"));
     }
     let draft = review(contract, desk)?;
+    if let Some(differs) = desk.budgets.distrusted(&contract.id) {
+        return Err(differs.clone());
+    }
     if draft.private && !desk.budgets.is_held(desk.me, contract) {
         return Err(Refusal::new(Reason::Budget, "no privacy budget is held here for these terms"));
     }
@@ -288,6 +292,34 @@ fn check_input(terms: &Terms, input: &Input, desk: &Desk<'_>) -> Result<(), Refu
     desk.declared
         .check_cohort(dataset, &input.cohort)
         .map_err(|words| Refusal::new(Reason::CohortQuery, format!("cohort of '{}': {words}", input.dataset)))
+}
+
+/// What a hospital asks of contracts for the privacy of its patients, beyond noise and budget.
+fn check_private(input: &Input, desk: &Desk<'_>, private: bool) -> Result<(), Refusal> {
+    let Some(dataset) = desk.declared.get(&input.dataset) else { return Ok(()) };
+    let name = &dataset.name;
+    if !private && dataset.private_only {
+        let words = format!("worker.toml opens '{name}' only for contracts with a privacy mechanism (private_only)");
+        return Err(Refusal::new(Reason::NotPrivate, words));
+    }
+    // Judged by what the ledger shows of the data set, never by how many rows the cohort really has: that a hospital
+    // refuses is public.
+    match dataset.rows_most() {
+        Some(rows) if private && input.row_cap < rows => {
+            let cap = input.row_cap;
+            let words = format!(
+                "row_cap {cap} may cut the rows of '{name}', of which there may be {rows}: with a privacy mechanism \
+                 leaving one patient out would let another in; raise it, or name fewer rows by a cohort"
+            );
+            Err(Refusal::new(Reason::RowCap, words))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The code of every stage of the terms, in their order.
+pub(crate) fn algorithms(terms: &Terms) -> Result<Vec<Arc<dyn Algorithm>>, Refusal> {
+    terms.stages.iter().map(|stage| build(terms, &stage.algorithm)).collect()
 }
 
 /// The plans of the stages that read a hospital's data.

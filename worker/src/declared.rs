@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use leben_contracts::agreement::body::{ColumnRole, ColumnSpec, ColumnType, DatasetOffer, schema_hash};
+use leben_contracts::agreement::body::{ColumnRole, ColumnSpec, ColumnType, DatasetOffer, ROWS_STEP, schema_hash};
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::purpose::{Permission, check_permission};
@@ -31,6 +31,8 @@ pub struct Dataset {
     pub rows_rounded: Option<u64>,
     /// What may be released about its patients with a privacy mechanism; `None`: nothing.
     pub budget: Option<Limits>,
+    /// Contracts without a privacy mechanism are refused.
+    pub private_only: bool,
 }
 
 /// Which contracts are approved without a person.
@@ -64,9 +66,9 @@ pub struct Declared {
     pub policy: LocalPolicy,
 }
 
-/// Rounds a number of rows so that one patient more or less is not seen: down to a multiple of 10.
+/// Rounds a number of rows so that one patient more or less is rarely seen: down to a multiple of 10.
 pub fn round_rows(rows: u64) -> u64 {
-    rows - rows % 10
+    rows - rows % ROWS_STEP
 }
 
 impl Dataset {
@@ -82,7 +84,13 @@ impl Dataset {
         }
         check_permission(&permission).map_err(|denied| format!("data set '{name}', permission: {denied}"))?;
         let schema_hash = schema_hash(&columns).map_err(|error| format!("data set '{name}': {error}"))?;
-        Ok(Dataset { name, columns, schema_hash, permission, price_hint: None, rows_rounded: None, budget: None })
+        let (price_hint, rows_rounded, budget) = (None, None, None);
+        Ok(Dataset { name, columns, schema_hash, permission, price_hint, rows_rounded, budget, private_only: false })
+    }
+
+    /// The most rows that it can have by what is offered; `None` until they have been counted.
+    pub fn rows_most(&self) -> Option<u64> {
+        self.offer().map(|offer| offer.rows_most())
     }
 
     /// Whether a contract may compute on the column: declared, numeric, and not one that names a patient.

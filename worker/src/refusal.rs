@@ -80,6 +80,12 @@ reasons! {
     NoNoise = "no_noise", NotAdmitted;
     /// The noise does not give what the terms promise.
     Guarantee = "guarantee", NotAdmitted;
+    /// The data set takes only contracts with a privacy mechanism.
+    NotPrivate = "not_private", NotAdmitted;
+    /// Fewer rows than there are, in a contract with a privacy mechanism: leaving a patient out would let another in.
+    RowCap = "row_cap", NotAdmitted;
+    /// A receipt says another epsilon than the noise gives.
+    Receipt = "receipt", NotAdmitted;
     /// A deadline has passed.
     TooLate = "too_late", TooLate;
     /// The key directory is not frozen yet.

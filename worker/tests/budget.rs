@@ -178,21 +178,25 @@ fn life() -> Vec<Budget> {
 }
 
 #[test]
-fn at_every_point_of_every_write_a_crash_leaves_the_state_before_or_the_one_after() {
+fn at_every_byte_of_every_write_a_crash_leaves_the_state_before_or_the_one_after() {
     let states = life();
     for (at, pair) in states.windows(2).enumerate() {
         let [before, after] = pair else { unreachable!() };
         let bytes = serde_json::to_vec(after).unwrap();
-        for cut in (0..=bytes.len()).step_by(23) {
+        let folder = tempfile::tempdir().unwrap();
+        store(folder.path(), before).unwrap();
+        let next = folder.path().join("budget/heart.json.tmp");
+        for cut in 0..=bytes.len() {
+            // As far as the writer came before the rename.
+            fs::write(&next, &bytes[..cut]).unwrap();
+            assert_eq!(load(folder.path()).unwrap(), std::slice::from_ref(before), "write {at}, byte {cut}");
+        }
+        for cut in [0, 1, bytes.len() / 2, bytes.len()] {
             let folder = tempfile::tempdir().unwrap();
             store(folder.path(), before).unwrap();
-            // As far as the writer came before the rename.
             fs::write(folder.path().join("budget/heart.json.tmp"), &bytes[..cut]).unwrap();
-            assert_eq!(load(folder.path()).unwrap(), std::slice::from_ref(before), "write {at}, byte {cut}");
-            if cut % 5 == 0 {
-                store(folder.path(), after).unwrap();
-                assert_eq!(load(folder.path()).unwrap(), std::slice::from_ref(after), "and it goes on from there");
-            }
+            store(folder.path(), after).unwrap();
+            assert_eq!(load(folder.path()).unwrap(), std::slice::from_ref(after), "and it goes on from there");
         }
     }
 }

@@ -3,54 +3,26 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leben_contracts::agreement::accounts::{AccountId, Unit};
 use leben_contracts::agreement::body::*;
-use leben_contracts::agreement::hash::{ContractId, Hash32};
+use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::table::Phase;
-use leben_contracts::agreement::terms::{Param, Terms};
-use leben_contracts::ledger::entry::Envelope;
-use leben_models::registry;
-use leben_worker::agent::{Action, Agent, Setup};
-use leben_worker::budget::{Budget, Budgets, Limits};
+use leben_contracts::agreement::terms::{Param, Stage, Terms};
+use leben_worker::agent::Action;
+use leben_worker::budget::{Budgets, Limits};
 use leben_worker::consent::{self, Desk};
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::Declared;
 use leben_worker::io::cli;
 use leben_worker::refusal::{Reason, Refusal};
+use support::private::*;
 use support::*;
 
-const LIMITS: Limits =
-    Limits { patients_min: 100, epsilon_micro: 1_500_000, delta_e12: 1_000_000, job_epsilon_micro: 1_200_000 };
-
-fn open(limits: Option<Limits>) -> Declared {
-    let dataset = Dataset { budget: limits, ..dataset() };
-    let mut declared = Declared::new(vec![dataset], Arc::new(|_, _| Ok(())), LocalPolicy::new(true));
-    declared.set_rows(&code("heart"), 123);
-    declared
-}
-
-/// Terms whose one stage adds noise; sigma 6 is worth epsilon 0.8 or so.
-fn private() -> Terms {
-    let mut terms = terms();
-    terms.algorithms[0].name = code("dp-statistics");
-    terms.algorithms[0].digest = Hash32(registry::digest("dp-statistics", 1).unwrap());
-    let text = |text: &str| Param::Text(text.into());
-    terms.algorithms[0].params = BTreeMap::from([
-        ("means".into(), text("age:18..90")),
-        ("sigma".into(), text("6")),
-        ("epsilon".into(), text("1")),
-        ("honest".into(), Param::Integer(2)),
-    ]);
-    terms.stages[0].rounds_max = 1;
-    terms.privacy.mechanism = code("discrete-gaussian");
-    terms.privacy.epsilon_micro = 1_000_000;
-    terms.privacy.delta_e12 = 1_000_000;
-    terms.with_text_hash()
-}
-
 fn review(limits: Option<Limits>, change: impl FnOnce(&mut Terms)) -> Result<(), Refusal> {
+    review_by(&open(limits), change)
+}
+
+fn review_by(declared: &Declared, change: impl FnOnce(&mut Terms)) -> Result<(), Refusal> {
     let mut net = Net::new();
     net.offer_data("h1");
     let proposed = net.propose(terms());
@@ -60,9 +32,9 @@ fn review(limits: Option<Limits>, change: impl FnOnce(&mut Terms)) -> Result<(),
     let mut contract = net.contract(&proposed).clone();
     contract.terms_hash = terms.hash().unwrap();
     contract.terms = Arc::new(terms);
-    let (me, declared) = (id("h1"), open(limits));
-    let budgets = Budgets::open(&declared, vec![]).unwrap();
-    consent::review(&contract, &Desk { me: &me, declared: &declared, budgets: &budgets, now_ms: T0 }).map(|_| ())
+    let me = id("h1");
+    let budgets = Budgets::open(declared, vec![]).unwrap();
+    consent::review(&contract, &Desk { me: &me, declared, budgets: &budgets, now_ms: T0 }).map(|_| ())
 }
 
 #[test]
@@ -88,57 +60,80 @@ fn terms_are_computed_not_believed() {
     assert_eq!(reason(Some(little), &|_| {}), Reason::Budget);
     let none = |t: &mut Terms| t.privacy = terms().privacy;
     assert_eq!(review(None, none), Ok(()), "noise without a promise is nobody's loss");
+    // Of the 123 rows 120 are offered: there may be 129.
+    assert_eq!(reason(Some(LIMITS), &|t| t.inputs[0].row_cap = 128), Reason::RowCap);
+    assert_eq!(review(Some(LIMITS), |t| t.inputs[0].row_cap = 129), Ok(()));
+    assert_eq!(review(None, |t| (t.inputs[0].row_cap, t.privacy) = (50, terms().privacy)), Ok(()), "no promise");
 }
 
-fn agent() -> (Net, Agent) {
-    let mut net = Net::new();
-    net.offer_code("dp-statistics", "1", Hash32(registry::digest("dp-statistics", 1).unwrap()));
-    for name in ["h2", "h3"] {
-        let genesis = BudgetGenesis {
-            dataset: code("heart"),
-            rows_floor: 100,
-            epsilon_micro_limit: 10_000_000,
-            delta_e12: 1_000_000,
-        };
-        net.act(name, None, genesis.into(), &[name]).unwrap();
-    }
-    let declared = open(Some(LIMITS));
-    let budgets = Budgets::open(&declared, vec![]).unwrap();
-    let mut agent = Agent::new(Setup { declared, budgets, ..setup(true) });
-    agent.handle_order(net.now_ms, net.welcome());
-    (net, agent)
-}
-
-fn appended(actions: &[Action]) -> Vec<String> {
-    let kind = |a: &Action| match a {
-        Action::Append { envelope, .. } => Some(Envelope::parse(envelope).unwrap().action().kind.clone()),
-        Action::StoreBudget(budget) => Some(format!("disk {}", budget.generation())),
-        Action::Work(_) => Some("work".to_owned()),
-        _ => None,
+/// A second stage, of the same or of other code.
+fn add_stage(terms: &mut Terms, algorithm: leben_contracts::agreement::terms::Algorithm) {
+    let again = Stage {
+        id: 2,
+        name: code("again"),
+        after: vec![1],
+        algorithm: algorithm.id.clone(),
+        ..terms.stages[0].clone()
     };
-    actions.iter().filter_map(kind).collect()
+    terms.algorithms.push(algorithm);
+    terms.stages.push(again);
 }
 
-fn newest(actions: &[Action]) -> Budget {
-    let stored = |a: &Action| if let Action::StoreBudget(budget) = a { Some(budget.as_ref().clone()) } else { None };
-    actions.iter().filter_map(stored).next_back().unwrap()
+#[test]
+fn a_stage_without_noise_after_a_private_one_is_refused() {
+    let plain = |t: &mut Terms| {
+        let algorithm = terms().algorithms[0].clone();
+        add_stage(t, leben_contracts::agreement::terms::Algorithm { id: code("plain"), ..algorithm });
+    };
+    let refused = review(Some(LIMITS), plain).unwrap_err();
+    assert_eq!(refused.reason, Reason::NoNoise);
+    assert!(refused.words.contains("stage 'again' releases its sums without noise"), "{refused}");
+    let twice = |t: &mut Terms| {
+        let mut algorithm = private().algorithms[0].clone();
+        algorithm.params.insert("sigma".into(), Param::Text("5".into()));
+        add_stage(t, leben_contracts::agreement::terms::Algorithm { id: code("more"), ..algorithm });
+    };
+    let refused = review(Some(LIMITS), twice).unwrap_err();
+    assert_eq!(refused.reason, Reason::Guarantee, "each keeps the promise, both together do not");
+    // A stage that reads nothing of this hospital is not this hospital's to judge.
+    let elsewhere = |t: &mut Terms| {
+        plain(t);
+        t.stages[1].inputs.retain(|input| *input != code("in-h1"));
+    };
+    assert_eq!(review(Some(LIMITS), elsewhere), Ok(()));
 }
 
-/// Signed by everybody with the budgets held, armed, the directory frozen.
-fn armed(net: &mut Net, agent: &mut Agent, contract: &ContractId) -> Vec<Action> {
-    net.accept(contract, &["h2", "h3", "team", "coord"]);
-    for name in ["h2", "h3"] {
-        let reserve = BudgetReserve { dataset: code("heart"), epsilon_micro: 1_000_000 };
-        net.act(name, Some(contract), reserve.into(), &[name]).unwrap();
+#[test]
+fn a_hospital_may_open_a_data_set_for_private_contracts_only() {
+    let mut declared = open(Some(LIMITS));
+    let only = leben_worker::declared::Dataset { private_only: true, ..declared.get(&code("heart")).unwrap().clone() };
+    declared = Declared::new(vec![only], Arc::new(|_, _| Ok(())), declared.policy.clone());
+    declared.set_rows(&code("heart"), 123);
+    assert_eq!(review_by(&declared, |_| {}), Ok(()));
+    let none = |t: &mut Terms| t.privacy = terms().privacy;
+    let refused = review_by(&declared, none).unwrap_err();
+    assert_eq!(refused.reason, Reason::NotPrivate);
+    assert!(refused.words.contains("'heart'") && refused.words.contains("private_only"), "{refused}");
+}
+
+#[test]
+fn promises_that_are_no_numbers_a_noise_can_keep_are_refused() {
+    // The ledger takes none of these; a hospital does not rest on that.
+    let reason = |change: &dyn Fn(&mut Terms)| review(Some(LIMITS), |t| change(t)).unwrap_err().reason;
+    let param = |t: &mut Terms, key: &str, value: &str| {
+        t.algorithms[0].params.insert(key.into(), Param::Text(value.into()));
+    };
+    assert_eq!(reason(&|t| t.privacy.epsilon_micro = 0), Reason::Guarantee, "a mechanism that promises nothing left");
+    for bad in ["0", "-1", "nan", "inf", "1e999", ""] {
+        assert_eq!(reason(&|t| param(t, "sigma", bad)), Reason::AlgorithmParams, "sigma {bad}");
+        assert_eq!(reason(&|t| param(t, "epsilon", bad)), Reason::AlgorithmParams, "epsilon {bad}");
     }
-    let mut actions = net.settle(agent);
-    net.due(contract);
-    actions.extend(net.settle(agent));
-    net.key_record(contract, "h2");
-    net.key_record(contract, "h3");
-    net.due(contract);
-    actions.extend(net.settle(agent));
-    actions
+    assert_eq!(reason(&|t| param(t, "delta", "0")), Reason::AlgorithmParams);
+    let honest =
+        |number| move |t: &mut Terms| drop(t.algorithms[0].params.insert("honest".into(), Param::Integer(number)));
+    assert_eq!(reason(&honest(0)), Reason::AlgorithmParams, "nobody's noise");
+    assert_eq!(reason(&honest(3)), Reason::Guarantee, "three honest and one corrupt of three hospitals");
+    assert_eq!(reason(&honest(4)), Reason::Guarantee);
 }
 
 #[test]
@@ -180,9 +175,7 @@ fn a_budget_is_declared_held_counted_spent_and_shown() {
     assert_eq!(appended(&ended), ["disk 3", "BudgetSpend"]);
     let spent = newest(&ended).booked_micro();
     assert!((600_000..1_000_000).contains(&spent), "{spent}");
-    let used = AccountId::used(Unit::MicroEpsilon, "h1/heart");
-    let account = net.state().accounts().get(&used).unwrap().clone();
-    assert_eq!((account.credits_posted, account.credits_pending), (spent, 0), "the ledger says the same");
+    assert_eq!(on_ledger(&net), (spent, 0), "the ledger says the same");
     assert!(appended(&net.settle(&mut agent)).is_empty(), "and once");
     assert!(cli::budget_text(&agent.status(net.now_ms)).contains("spent: 0."));
 
@@ -210,7 +203,7 @@ fn finish(net: &mut Net, contract: &ContractId) {
         rows_used: 300,
         rows_rejected: 0,
         hospitals: HOSPITALS.iter().map(|name| id(name)).collect(),
-        epsilon_micro_spent: 500_000,
+        epsilon_micro_spent: epsilon_of(&private(), 1),
     };
     net.act("coord", Some(contract), receipt.into(), &["coord"]).unwrap();
     let deliver = Deliver { result_commitment: hash("result"), recipient: id("team") };

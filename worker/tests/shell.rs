@@ -102,6 +102,8 @@ fn the_annotated_default_is_the_default_and_every_mistake_is_named() {
         (&budgeted("{ epsilon = \"10\", patients_min = 9, delta = \"1\" }"), "delta is \"1\""),
         (&budgeted("{ epsilon = \"0.01\", patients_min = 9, delta = \"0.000000000001\" }"), "budget"),
         (&budgeted("{ epsilon = \"10\", patients_min = 9, per_job = \"3\" }"), "per_job"),
+        (&budgeted("{ epsilon = \"10\", patients_min = 9 }\nprivate_only = 1"), "private_only must be true or false"),
+        (&DATASET.replace("path =", "private_only = true\npath ="), "private_only goes with a `budget`"),
         (&format!("{DATASET}{}", DATASET.replace("[policy]\nauto_approve = true", "")), "declared twice"),
     ] {
         let error = error_of(text);
@@ -123,6 +125,12 @@ fn a_budget_is_read_exactly_and_delta_follows_from_the_patients() {
     let least = limits("{ epsilon = \"10\", patients_min = 1000000 }");
     assert_eq!((least.delta_e12, least.job_epsilon_micro), (100_000, 3_000_000));
     assert_eq!(limits("{ epsilon = \"10\", patients_min = 20, delta = \"auto\" }").delta_e12, 1_000_000);
+    let only = |more: &str| {
+        let text = budgeted(&format!("{{ epsilon = \"10\", patients_min = 20 }}{more}"));
+        let config = Config::parse(Path::new("/folder"), &text).unwrap();
+        config.declared().unwrap().get(&code("heart")).unwrap().private_only
+    };
+    assert_eq!([only(""), only("\nprivate_only = false"), only("\nprivate_only = true")], [false, false, true]);
 }
 
 #[test]

@@ -34,28 +34,31 @@ fn table(rows: usize) -> Table {
 #[test]
 fn query_cap_minimum_and_columns_are_those_of_the_terms() {
     let input = terms().inputs[0].clone();
-    let all = cohort_of(&table(50), &input).unwrap();
+    let all = cohort_of(&table(50), &input, false).unwrap();
     assert_eq!((all.rows(), all.columns().len()), (50, 3));
     assert!(all.column("income").is_none(), "a column that was not granted is not handed on");
-    assert_eq!(cohort_of(&table(500), &input).unwrap().rows(), 200, "the row cap");
+    assert_eq!(cohort_of(&table(500), &input, false).unwrap().rows(), 200, "the row cap");
+    assert_eq!(cohort_of(&table(200), &input, true).unwrap().rows(), 200);
+    let cut = cohort_of(&table(201), &input, true).unwrap_err();
+    assert_eq!(cut.reason, Reason::RowCap, "with a privacy mechanism none is cut: {cut}");
     let mut some = input.clone();
     some.cohort = "age >= 40".into();
-    assert_eq!(cohort_of(&table(50), &some).unwrap().rows(), 10);
+    assert_eq!(cohort_of(&table(50), &some, false).unwrap().rows(), 10);
     some.cohort = "age >= 41".into();
-    let refusal = cohort_of(&table(50), &some).unwrap_err();
+    let refusal = cohort_of(&table(50), &some, false).unwrap_err();
     assert_eq!(refusal.reason, Reason::SmallCohort);
     assert!(
         refusal.words.contains("10") && !refusal.words.contains('9'),
         "the number of patients is not told: {refusal}"
     );
     some.cohort = "age >".into();
-    assert_eq!(cohort_of(&table(50), &some).unwrap_err().reason, Reason::CohortQuery);
+    assert_eq!(cohort_of(&table(50), &some, false).unwrap_err().reason, Reason::CohortQuery);
     some.cohort = "weight > 3".into();
-    assert_eq!(cohort_of(&table(50), &some).unwrap_err().reason, Reason::CohortQuery);
+    assert_eq!(cohort_of(&table(50), &some, false).unwrap_err().reason, Reason::CohortQuery);
     let mut more = input;
     more.columns.push("weight".into());
-    assert_eq!(cohort_of(&table(50), &more).unwrap_err().reason, Reason::UnknownColumn);
-    assert_eq!(cohort_of(&table(0), &terms().inputs[0]).unwrap_err().reason, Reason::SmallCohort);
+    assert_eq!(cohort_of(&table(50), &more, false).unwrap_err().reason, Reason::UnknownColumn);
+    assert_eq!(cohort_of(&table(0), &terms().inputs[0], false).unwrap_err().reason, Reason::SmallCohort);
 }
 
 #[test]

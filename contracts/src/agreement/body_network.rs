@@ -153,6 +153,9 @@ pub struct ColumnSpec {
     pub codes: Vec<String>,
 }
 
+/// What numbers of rows are rounded down to a multiple of before they are offered.
+pub const ROWS_STEP: u64 = 10;
+
 /// A hospital offers a data set. An offer with the same name replaces the earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,6 +173,14 @@ pub struct DatasetOffer {
     /// What the owner has in mind to ask, credits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_hint: Option<u64>,
+}
+
+impl DatasetOffer {
+    /// The most rows that the data set had when it was offered.
+    #[must_use]
+    pub fn rows_most(&self) -> u64 {
+        self.rows_rounded.saturating_add(ROWS_STEP - 1)
+    }
 }
 
 /// Somebody offers code by digest. By an algorithm provider, an integrator or the coordinator.

@@ -7,11 +7,16 @@ use leben_contracts::agreement::table::Phase;
 
 use super::{Action, Agent};
 use crate::budget::book::datasets_of;
-use crate::budget::{Budget, Standing};
+use crate::budget::{Budget, Budgets, Standing};
 use crate::consent::{self, Desk};
 use crate::refusal::Refusal;
 
 impl Agent {
+    /// What its data sets may still release.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     /// What consent is decided on.
     pub(super) fn desk(&self, now_ms: u64) -> Desk<'_> {
         Desk { me: &self.party, declared: &self.declared, budgets: &self.budgets, now_ms }
@@ -54,7 +59,15 @@ impl Agent {
         ended.collect()
     }
 
+    /// Says where a receipt is not what the noise gives.
+    fn check_receipts(&mut self, now_ms: u64, contract: &Contract) {
+        for refusal in self.budgets.compare_receipts(&self.party, contract) {
+            self.audit(now_ms, "receipt-differs", Some(&contract.id.0), Some(&refusal));
+        }
+    }
+
     fn close_budget(&mut self, now_ms: u64, contract: &Contract) {
+        self.check_receipts(now_ms, contract);
         let stages = consent::plan_stages(&contract.terms, &self.party).ok();
         let changed = self.budgets.close(&self.party, contract, stages.as_deref());
         for budget in &changed {
@@ -89,6 +102,7 @@ impl Agent {
         if contract.terms.privacy.epsilon_micro == 0 {
             return;
         }
+        self.check_receipts(now_ms, contract);
         let signed = contract.accepts.contains_key(&self.party);
         let wanted = self.standings.get(&contract.id.0).is_none_or(|standing| standing.check().is_ok());
         for dataset in datasets_of(&self.party, contract) {

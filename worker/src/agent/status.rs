@@ -135,7 +135,7 @@ pub struct Status {
     /// The log has signed two histories, and the proof is on this hospital's disk.
     #[serde(default)]
     pub forked: bool,
-    /// What is not heard from others, in words.
+    /// What is not heard from others, and receipts that are not true, in words.
     #[serde(default)]
     pub worries: Vec<String>,
     /// Views of the log that others gave.
@@ -178,7 +178,7 @@ impl Agent {
             certified: self.mirror.certified_size(),
             halted: self.mirror.halted().map(|refusal| refusal.words.clone()),
             forked: self.fork.is_some(),
-            worries: self.gossip.worries(now_ms, &self.peers()),
+            worries: self.worries(now_ms),
             views: self.gossip.views().clone(),
             keys: self.key_views(),
             datasets: datasets.collect(),
@@ -186,6 +186,15 @@ impl Agent {
             contracts: contracts.into_iter().map(|contract| self.view(contract)).collect(),
             counters: self.counters.clone(),
         }
+    }
+
+    fn worries(&self, now_ms: u64) -> Vec<String> {
+        let mut worries = self.gossip.worries(now_ms, &self.peers());
+        let untrue = |(contract, why): (&leben_contracts::agreement::hash::Hash32, &crate::refusal::Refusal)| {
+            format!("contract {contract}: {why}")
+        };
+        worries.extend(self.budgets.distrusts().map(untrue));
+        worries
     }
 
     /// The two clocks in words, where they are a worry.

@@ -31,6 +31,8 @@ pub struct Budgets {
     limits: BTreeMap<Code, Limits>,
     /// Data sets whose disk is behind the ledger.
     behind: BTreeMap<Code, Refusal>,
+    /// Receipts of the coordinator that were looked at, by contract and stage, and why one is not true.
+    pub(super) receipts: BTreeMap<(Hash32, u32), Option<Refusal>>,
     /// Guarantees take milliseconds to seconds to compute, and the same terms are looked at every second.
     checked: Arc<Mutex<Checked>>,
 }

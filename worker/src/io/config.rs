@@ -115,6 +115,8 @@ pub struct DeclaredSource {
     pub price_hint: Option<u64>,
     /// Its privacy budget; `None`: not open for privacy mechanisms.
     pub budget: Option<Limits>,
+    /// `private_only`: contracts without a privacy mechanism are refused.
+    pub private_only: bool,
 }
 
 /// `budget = { epsilon = "10", patients_min = 200 }` of a data set. Epsilons and delta are decimal numbers in quotes.
@@ -243,7 +245,8 @@ impl Config {
         source.validate().map_err(|error| wrong(error.to_string()))?;
         let name = Code::new(&source.name).map_err(|error| wrong(error.to_string()))?;
         let dataset = Dataset::new(name, columns(source), declared.permission.clone()).map_err(wrong)?;
-        Ok(Dataset { price_hint: declared.price_hint, budget: declared.budget, ..dataset })
+        let (price_hint, budget, private_only) = (declared.price_hint, declared.budget, declared.private_only);
+        Ok(Dataset { price_hint, budget, private_only, ..dataset })
     }
 }
 
@@ -259,8 +262,13 @@ fn read_dataset(path: &Path, mut table: toml::Table) -> Result<DeclaredSource, C
     let budget = table.remove("budget").map(toml::Value::try_into::<BudgetSection>).transpose();
     let budget = budget.map_err(|error| wrong(format!("budget: {}", error.message())))?;
     let budget = budget.map(|section| limits(&section)).transpose().map_err(|why| wrong(format!("budget: {why}")))?;
+    let private_only = table.remove("private_only").map(toml::Value::try_into).transpose();
+    let private_only = private_only.map_err(|_| wrong("private_only must be true or false".into()))?.unwrap_or(false);
+    if private_only && budget.is_none() {
+        return Err(wrong("private_only goes with a `budget`: without one no contract at all could be signed".into()));
+    }
     let source = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-    Ok(DeclaredSource { source, permission, price_hint, budget })
+    Ok(DeclaredSource { source, permission, price_hint, budget, private_only })
 }
 
 fn limits(section: &BudgetSection) -> Result<Limits, String> {

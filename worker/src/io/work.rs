@@ -69,16 +69,21 @@ fn identify(path: &Path) -> Identity {
     }
 }
 
-/// The rows that the terms name, and never fewer than they allow: checked before anything is computed.
+/// The rows that the terms name, and never fewer than they allow: checked before anything is computed. With a privacy
+/// mechanism (`private`) none is cut off: whose row stays must depend on nobody else's.
 ///
 /// # Errors
-/// [`Reason::CohortQuery`], [`Reason::SmallCohort`].
-pub fn cohort_of(table: &Table, input: &Input) -> Result<Table, Refusal> {
+/// [`Reason::CohortQuery`], [`Reason::SmallCohort`], [`Reason::RowCap`].
+pub fn cohort_of(table: &Table, input: &Input, private: bool) -> Result<Table, Refusal> {
     let name = &input.dataset;
     let query = |error: String| Refusal::new(Reason::CohortQuery, format!("cohort of '{name}': {error}"));
     let cohort = cohort::parse(&input.cohort).map_err(|error| query(error.to_string()))?;
     let mut keep = cohort.mask(table).map_err(|error| query(error.to_string()))?;
     let cap = usize::try_from(input.row_cap).unwrap_or(usize::MAX);
+    if private && keep.iter().filter(|keep| **keep).count() > cap {
+        let words = format!("the cohort of '{name}' has more rows than row_cap {cap}, and none may be left out");
+        return Err(Refusal::new(Reason::RowCap, words));
+    }
     let mut kept = 0usize;
     for keep in &mut keep {
         *keep &= kept < cap;
@@ -108,7 +113,7 @@ pub fn cohort_of(table: &Table, input: &Input) -> Result<Table, Refusal> {
 pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
     let stage = work.plan.stage(work.stage)?;
     let table = tables.get(stage.input.dataset.as_str())?;
-    let cohort = cohort_of(&table, &stage.input)?;
+    let cohort = cohort_of(&table, &stage.input, work.plan.private)?;
     let finding = |finding: leben_models::Finding| Refusal::new(Reason::Finding, finding.to_string());
     let encoding = |error: leben_privacy::ContributionError| Refusal::new(Reason::Contribution, error.to_string());
     let contribution = stage.algorithm.local_with(&work.state, &cohort, &work.seed).map_err(finding)?;
