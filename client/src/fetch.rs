@@ -200,16 +200,21 @@ pub fn summary(bundle: &Bundle) -> String {
         out += &format!("\n{}. {}: {}\n", stage.id, clean(&stage.name), clean(&outcome.title));
         let names: Vec<String> = stage.hospitals.iter().map(|name| clean(name)).collect();
         let rejected: u64 = rows.rejected.values().sum();
-        out += &format!(
-            "   {} rows used of {} ({rejected} left out), {} hospitals ({}), {} rounds\n",
-            rows.used,
-            rows.requested,
-            names.len(),
-            names.join(", "),
-            stage.rounds
-        );
-        let grid = outcome.grid("coefficients_original").or_else(|| outcome.tables.first());
-        if let Some(grid) = grid.filter(|grid| !grid.rows.is_empty()) {
+        let counted = match &outcome.privacy {
+            None => format!("{} rows used of {} ({rejected} left out)", rows.used, rows.requested),
+            // No exact count leaves a hospital.
+            Some(_) if rows.used == 0 => "rows are not counted".to_owned(),
+            Some(_) => format!("about {} rows", rows.used),
+        };
+        let (count, names, rounds) = (names.len(), names.join(", "), stage.rounds);
+        out += &format!("   {counted}, {count} hospitals ({names}), {rounds} rounds\n");
+        if let Some(privacy) = &outcome.privacy {
+            let (epsilon, delta, mechanism) = (privacy.epsilon, privacy.delta, clean(&privacy.mechanism));
+            out += &format!(
+                "   Differential privacy: epsilon {epsilon} at delta {delta:e} for one patient at one hospital\n   by {mechanism}\n"
+            );
+        }
+        for grid in shown(outcome) {
             out += &format!("\n{}", indent(&grid_text(grid)));
         }
         if !outcome.figures.is_empty() {
@@ -226,6 +231,17 @@ pub fn summary(bundle: &Bundle) -> String {
     out
 }
 
+/// Coefficients for one unit of each term, or the main table; statistics are a table each.
+fn shown(outcome: &Outcome) -> Vec<&Grid> {
+    const ROWS_MAX: usize = 20;
+    let small = |grid: &&Grid| !grid.rows.is_empty() && grid.rows.len() <= ROWS_MAX;
+    let main = outcome.grid("coefficients_original").or_else(|| outcome.tables.first());
+    match outcome.privacy.is_some() && outcome.grid("coefficients_original").is_none() {
+        true => outcome.tables.iter().filter(small).collect(),
+        false => main.filter(|grid| !grid.rows.is_empty()).into_iter().collect(),
+    }
+}
+
 fn grid_text(grid: &Grid) -> String {
     let head =
         std::iter::once(("term", Side::Left)).chain(grid.columns.iter().map(|name| (name.as_str(), Side::Right)));
@@ -234,7 +250,7 @@ fn grid_text(grid: &Grid) -> String {
         let values = row.values.iter().map(|value| number(*value));
         table.row(std::iter::once(row.label.clone()).chain(values));
     }
-    format!("{}{}\n", table.to_text(), clean(&grid.note))
+    format!("{}{}: {}\n", table.to_text(), clean(&grid.name), clean(&grid.note))
 }
 
 fn indent(text: &str) -> String {

@@ -34,6 +34,8 @@ pub struct Signing {
     pub signed: Vec<String>,
     /// Parties that have not.
     pub missing: Vec<String>,
+    /// Data sets whose privacy budget does not hold the job's epsilon yet.
+    pub unheld: Vec<String>,
     /// Whether the price is in escrow, or nothing is to be paid.
     pub funded: bool,
 }
@@ -45,6 +47,7 @@ impl Signing {
             phase: contract.phase,
             signed: contract.accepts.keys().map(ToString::to_string).collect(),
             missing: contract.missing_accepts().iter().map(ToString::to_string).collect(),
+            unheld: contract.missing_reservations(),
             funded: contract.is_funded(),
         }
     }
@@ -56,6 +59,10 @@ impl Signing {
         }
         if !self.funded {
             return format!("{}: everybody has signed; the price is not in escrow yet", self.phase);
+        }
+        if !self.unheld.is_empty() {
+            let sets = self.unheld.join(", ");
+            return format!("{}: everybody has signed; waiting for the privacy budget of {sets}", self.phase);
         }
         format!("{}: everybody has signed; waiting for the coordinator to arm the contract", self.phase)
     }
@@ -177,7 +184,8 @@ impl Event {
         match self {
             Event::Signing(signing) => json!({
                 "event": "signing", "phase": signing.phase.to_string(), "signed": signing.signed,
-                "missing": signing.missing, "funded": signing.funded,
+                "missing": signing.missing, "unheld": signing.unheld,
+                "funded": signing.funded,
             }),
             Event::Funded(index) => json!({ "event": "funded", "index": index }),
             Event::Waiting { why } => json!({ "event": "waiting", "why": why }),

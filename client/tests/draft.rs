@@ -237,6 +237,57 @@ fn a_promise_that_no_noise_keeps_is_named_at_each_stage() {
 }
 
 #[test]
+fn a_private_job_is_checked_as_the_hospitals_will() {
+    let text = template("private").unwrap();
+    let terms = run(text, &offers()).unwrap();
+    terms.validate().unwrap();
+    let privacy = &terms.privacy;
+    assert_eq!((privacy.mechanism.as_str(), privacy.epsilon_micro), ("discrete-gaussian", 3_000_000));
+    assert_eq!((privacy.delta_e12, terms.stages.len()), (1_000_000, 2));
+    for (from, to, key, words) in [
+        (
+            "epsilon = 3\n",
+            "epsilon = 2.4\n",
+            "privacy.epsilon",
+            &["together gives epsilon 2.4", "raise their sigma"] as &[&str],
+        ),
+        ("delta = 0.000001", "delta = 1e-9", "privacy.epsilon", &["together gives epsilon 3."]),
+        (
+            "row_cap = 1000",
+            "row_cap = 208",
+            "data.sets",
+            &["row_cap 208 is below the 209 rows", "va/heart", "let another in"],
+        ),
+        ("sigma = \"2\"", "sigma = \"0\"", "stage[2].params.sigma", &["sigma"]),
+        ("sigma = \"2\"", "sigma = \"nan\"", "stage[2].params.sigma", &["sigma"]),
+        ("epsilon = \"3\"", "epsilon = \"0\"", "stage[2].params.epsilon", &["epsilon"]),
+        ("epsilon = \"3\"", "epsilon = \"-1\"", "stage[2].params.epsilon", &["epsilon"]),
+        ("epsilon = \"3\"", "epsilon = \"NaN\"", "stage[2].params.epsilon", &["epsilon"]),
+        ("epsilon = \"3\"", "epsilon = \"1\"", "stage[2].algorithm", &["above the promised 1"]),
+        ("\"sex\"]", "\"sex\", \"chol\"]", "stage[2].params.bounds", &["bounds for column 'chol'"]),
+        ("hospitals_min = 3", "threshold = 2", "privacy.threshold", &["3 to 4"]),
+    ] {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        let problems = run(&text.replace(from, to), &offers()).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{to}: {problems:?}") };
+        assert_eq!(problem.key, key, "{to}: {problem:?}");
+        assert!(words.iter().all(|word| problem.why.contains(word)), "{to}: {problem:?}");
+    }
+    for (from, to, words) in [
+        ("hospitals_min = 3", "hospitals_min = 2", "its noise is that of 3 hospitals"),
+        ("honest = 2", "honest = 4", "hospitals"),
+        ("honest = 2", "honest = 0", "honest"),
+    ] {
+        let problems = run(&text.replace(from, to), &offers()).unwrap_err();
+        assert!(problems.len() == 2 && problems.iter().all(|one| one.why.contains(words)), "{to}: {problems:?}");
+    }
+    let alone =
+        text.replace(r#""cleveland/heart", "hungarian/heart", "switzerland/heart", "va/heart""#, r#""va/heart""#);
+    let problems = run(&alone, &offers()).unwrap_err();
+    assert!(problems.iter().any(|one| one.why.contains("names 1 hospital(s); a sum needs 3")), "{problems:?}");
+}
+
+#[test]
 fn all_mistakes_are_named_at_once_in_the_order_of_the_lines() {
     let text = heart_job()
         .replace("va = 2200", "va = 2201")

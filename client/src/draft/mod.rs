@@ -16,11 +16,13 @@ use crate::offers::{Offers, Set};
 /// Fewest hospitals in a secure sum.
 const HOSPITALS_MIN: u64 = 3;
 
-/// An annotated job file: `regression` (every key) or `heart` (the tutorial's).
+/// An annotated job file: `regression` (every key), `heart` (the tutorial's) or `private` (the same data, with
+/// differential privacy).
 pub fn template(name: &str) -> Option<&'static str> {
     match name {
         "regression" => Some(include_str!("../../examples/regression.toml")),
         "heart" => Some(include_str!("../../examples/heart.toml")),
+        "private" => Some(include_str!("../../examples/private.toml")),
         _ => None,
     }
 }
@@ -99,6 +101,8 @@ impl<'a> Drafting<'a> {
         self.check_units(&sets, &inputs);
         self.check_model(&sets);
         let (run_by_ms, windows) = self.windows(now_ms);
+        let privacy = self.privacy(&owners);
+        self.check_private(&privacy, &sets, &built, owners.len());
         let terms = Terms {
             v: 1,
             purpose: self.job.purpose.clone(),
@@ -106,7 +110,7 @@ impl<'a> Drafting<'a> {
             inputs,
             algorithms: built.into_iter().flatten().map(|built| built.algorithm).collect(),
             stages,
-            privacy: self.privacy(&owners),
+            privacy,
             price: self.price(&owners),
             delivery: self.delivery(run_by_ms),
             windows,

@@ -2,9 +2,14 @@
 //! stages' noise keeps it.
 
 use leben_contracts::agreement::party::Code;
-use leben_contracts::agreement::terms::MECHANISMS;
+use leben_contracts::agreement::terms::{MECHANISMS, Privacy};
+use leben_models::Algorithm;
+use leben_models::promise::epsilon_micro;
 
 use super::Drafting;
+use super::stages::Built;
+use crate::job::{At, DataSet};
+use crate::offers::Set;
 
 /// Delta where the job names none, in units of 10^-12.
 const DELTA_E12: u64 = 1_000_000;
@@ -63,6 +68,74 @@ impl Drafting<'_> {
             self.problems.extend(noiseless);
         }
         (mechanism, epsilon_micro, delta_e12)
+    }
+}
+
+impl Drafting<'_> {
+    /// What every hospital will compute before it signs: that no row is cut, that the stages together keep the promise,
+    /// and that enough hospitals add noise.
+    pub(super) fn check_private(
+        &mut self,
+        privacy: &Privacy,
+        sets: &[(&DataSet, &Set)],
+        built: &[Option<Built>],
+        owners: usize,
+    ) {
+        let Some(named) = self.job.privacy.mechanism.clone().filter(|_| privacy.epsilon_micro > 0) else { return };
+        for (data, set) in sets.iter().filter(|(data, set)| data.row_cap < set.offer.rows_most()) {
+            let (cap, most) = (data.row_cap, set.offer.rows_most());
+            let before = format!("row_cap {cap} is below the {most} rows that there may be in");
+            let after = "; with a privacy mechanism leaving one patient out would let another in: raise it, or name \
+                         fewer rows by a cohort";
+            self.complain_of(&data.set.place(), before, set, after.into());
+        }
+        if !self.problems.is_empty() || !self.shared.is_empty() {
+            return;
+        }
+        let hospitals = u16::try_from(owners).unwrap_or(u16::MAX);
+        let job = self.job;
+        for data in &job.data {
+            let reads = |stage: &crate::job::Stage| {
+                stage.data.as_ref().is_none_or(|names| names.iter().any(|name| name.value == data.set.value))
+            };
+            let stages = job.stages.iter().zip(built).filter(|(stage, _)| reads(stage));
+            let stages: Vec<(&dyn Algorithm, u32)> = stages
+                .filter_map(|(stage, built)| {
+                    let built = built.as_ref()?;
+                    Some((built.runnable.as_ref() as &dyn Algorithm, stage.rounds_max.unwrap_or(built.rounds_max)))
+                })
+                .collect();
+            let at: At<()> = job.privacy.epsilon.as_ref().map_or_else(|| named.place(), At::place);
+            match epsilon_micro(stages.iter().copied(), hospitals, privacy.delta_e12 as f64 * 1e-12) {
+                Ok(micro) if micro <= privacy.epsilon_micro => {}
+                Ok(micro) => {
+                    let (is, delta) = (micro as f64 * 1e-6, privacy.delta_e12 as f64 * 1e-12);
+                    let why = format!(
+                        "the noise of the stages together gives epsilon {is:.6} at delta {delta:e}, which is more; \
+                         raise their sigma, or take out rounds or stages, or promise a larger one"
+                    );
+                    return self.complain(&at, why);
+                }
+                Err(finding) => return self.complain(&at, finding.to_string()),
+            }
+        }
+        self.check_noise_of(privacy, built, hospitals);
+    }
+
+    /// A sum is opened only over as many hospitals as its noise needs.
+    fn check_noise_of(&mut self, privacy: &Privacy, built: &[Option<Built>], hospitals: u16) {
+        for (stage, built) in self.job.stages.iter().zip(built) {
+            let releases = built.as_ref().and_then(|built| built.runnable.releases(hospitals).ok()).unwrap_or_default();
+            let needed = releases.iter().map(|release| release.needed()).max().unwrap_or(0);
+            if needed > privacy.hospitals_min {
+                let min = privacy.hospitals_min;
+                let why = format!(
+                    "its noise is that of {needed} hospitals (honest and corrupt), but privacy.hospitals_min opens a sum \
+                     of {min}"
+                );
+                self.complain(&stage.algorithm, why);
+            }
+        }
     }
 }
 

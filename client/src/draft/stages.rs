@@ -3,7 +3,7 @@
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::terms::{Algorithm, Param, Stage};
-use leben_models::{AlgorithmSpec, SpecError, registry};
+use leben_models::{Algorithm as Runnable, AlgorithmSpec, SpecError, registry};
 
 use super::{Drafting, check};
 use crate::job::At;
@@ -12,7 +12,8 @@ use crate::job::At;
 pub(super) struct Built {
     pub(super) algorithm: Algorithm,
     pub(super) columns: Vec<String>,
-    rounds_max: u32,
+    pub(super) runnable: Box<dyn Runnable + Send + Sync>,
+    pub(super) rounds_max: u32,
 }
 
 impl Drafting<'_> {
@@ -62,7 +63,7 @@ impl Drafting<'_> {
             digest: Hash32(digest),
             params: spec.params.iter().map(|(key, value)| (key.clone(), param(value))).collect(),
         };
-        Some(Built { algorithm, columns: runnable.columns(), rounds_max: runnable.rounds_max() })
+        Some(Built { algorithm, columns: runnable.columns(), rounds_max: runnable.rounds_max(), runnable })
     }
 
     fn newest(&self, name: &str) -> Option<u32> {

@@ -45,7 +45,7 @@ pub enum Command {
     /// Print an annotated job file to start from.
     Draft {
         /// Which template.
-        #[arg(long, value_name = "TEMPLATE", default_value = "regression", value_parser = ["regression", "heart"])]
+        #[arg(long, value_name = "TEMPLATE", default_value = "regression", value_parser = ["regression", "heart", "private"])]
         from: String,
     },
     /// Turn a job file into a contract: check it, propose it, sign it.

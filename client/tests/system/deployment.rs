@@ -158,10 +158,17 @@ impl Deployment {
 
     /// The same with options.
     pub fn run_with(&mut self, hospital: &str, options: &[&str]) {
+        self.run_below(hospital, &[], options);
+    }
+
+    /// The same below another command, such as a tracer.
+    pub fn run_below(&mut self, hospital: &str, above: &[&str], options: &[&str]) {
         // One process holds the folder at a time.
         self.workers.remove(hospital);
-        let mut command = Command::new(program("leben-worker"));
-        command.arg("--dir").arg(self.path(hospital)).args(options).arg("run").env("RUST_LOG", "info");
+        let program = program("leben-worker");
+        let mut words = above.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("--dir").arg(self.path(hospital)).args(options).arg("run").env("RUST_LOG", "info");
         let process = Process::start(command, &self.log(hospital));
         self.workers.insert(hospital.to_owned(), process);
     }

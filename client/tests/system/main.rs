@@ -3,7 +3,7 @@
 //! Read [`deployment`] first: a coordinator, hospitals and an AI team, each in a folder of its own, and every command a
 //! person would type. Then one file for each promise: [`sentinel`] (no patient's value and no private key ever leaves),
 //! [`restarts`] (kill -9 loses nothing that was acknowledged), [`bad_input`] (every mistake has a message that says what,
-//! where and what to do), [`keys`] (keys change, and nobody is lost), [`verify_flip`] (any byte of a published ledger matters).
+//! where and what to do), [`private`] (differential privacy, and the budget that each hospital keeps), [`keys`] (keys change, and nobody is lost), [`verify_flip`] (any byte of a published ledger matters).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +22,7 @@ mod keys;
 mod metrics;
 mod needles;
 mod outside;
+mod private;
 mod process;
 mod raw;
 mod restarts;

@@ -17,12 +17,12 @@ const REFERENCE: [(&str, f64, f64); 6] = [
     ("cp[4]", 1.69086594721666, 0.343421483483868),
 ];
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Where test set-up put the raw files; `./test.sh` rebuilds them from PyPI.
-fn heart_data() -> Option<PathBuf> {
+pub fn heart_data() -> Option<PathBuf> {
     let set_up = std::env::var_os("LEBEN_HEART_DATA").map_or_else(|| root().join(".setup/heart-data"), PathBuf::from);
     let shared = std::env::var_os("LEBEN_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let found = [set_up, shared.join("data/fed_heart_disease")];

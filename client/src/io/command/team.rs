@@ -87,7 +87,7 @@ pub(super) async fn catalog(root: &Path, wait: usize, as_json: bool) -> Ended {
 }
 
 pub(super) fn draft(from: &str) -> Ended {
-    print(template(from).ok_or("there is no such template; there are: regression, heart")?);
+    print(template(from).ok_or("there is no such template; there are: regression, heart, private")?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use crate::deployment::files_below;
 use crate::process::wait_until;
 
 /// Whether a process can be traced here; if not, the test says why and passes.
-fn can_trace() -> bool {
+pub fn can_trace() -> bool {
     match Command::new("strace").args(["-o", "/dev/null", "true"]).output() {
         Ok(traced) if traced.status.success() => true,
         Ok(traced) => {

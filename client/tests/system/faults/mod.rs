@@ -1,7 +1,7 @@
 //! What befalls a ledger's folder: restored backups, lost copies, two processes, kill -9, full disks, wrong clocks.
 
 mod full_disk;
-mod io_errors;
+pub mod io_errors;
 mod kills;
 mod rollback;
 mod writers;
