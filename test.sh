@@ -3,7 +3,7 @@
 #
 #     ./test.sh           what a submission must pass
 #     ./test.sh --long    and then the tests that take half an hour: 1,000 random stories of up to 30 hospitals, every fault
-#                         of a ledger's disk, 500 deaths of a coordinator
+#                         of a ledger's disk, 500 deaths of a coordinator, 4 GB from each of three workers (30 GB of disk)
 #
 # Everything it makes lies in .setup/ and target/. It stops at the first step that fails and says which.
 # Where a folder ../shared (or the one LEBEN_SHARED names) holds more real data, tests on it run too.
@@ -79,6 +79,7 @@ run_long_tests() {
     cargo test --locked --release -p leben-simulation --no-fail-fast -- --ignored --nocapture 2>&1 | tee -a "$LOG"
     cargo test --locked -p leben-contracts --test ledger --no-fail-fast -- --ignored --nocapture 2>&1 | tee -a "$LOG"
     cargo test --locked -p leben --test system --no-fail-fast -- --ignored --nocapture faults 2>&1 | tee -a "$LOG"
+    cargo test --locked --release -p leben --test system --no-fail-fast -- --ignored --nocapture streaming 2>&1 | tee -a "$LOG"
 }
 
 run_doc_tests() {

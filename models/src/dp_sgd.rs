@@ -278,7 +278,7 @@ impl Algorithm for DpSgd {
         let rows = self.terms.capped(rows)?;
         let rows = self.rows(&rows)?;
         let mut theta = from.to_vec();
-        self.train(&mut theta, &rows, secret, &state.digest())?;
+        self.train(&mut theta, &rows, secret, &state.digest()?)?;
         let update = theta.iter().zip(from).map(|(to, from)| {
             let update = to - from;
             if update.is_finite() { update.clamp(-UPDATE_MAX, UPDATE_MAX) } else { 0.0 }

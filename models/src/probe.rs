@@ -6,10 +6,15 @@
 //! outcome (see [`figures_of`]) show whether the network added up what it should have. The numbers are of one size and as hard
 //! to compress as noise, like a network's weights.
 //!
-//! Parameters: `length` (1 to 60,000,000), `bits` of one hospital's number on the way (8, 12 or 16; default 16), `rounds`
+//! It is written so that no whole vector is ever in memory where there are more than a million numbers: the contribution is made
+//! from the model's file as its chunks are sent, the next model from the sum as it is written down.
+//!
+//! Parameters: `length` (1 to 2^30), `bits` of one hospital's number on the way (8, 12 or 16; default 16), `rounds`
 //! (1 to 10,000; default 5), `rows_max` (most rows of one hospital, default 2^24).
 
-use leben_privacy::{Contribution, Encoding, Layout, SegmentSpec, Unmasked, Values};
+use std::sync::Arc;
+
+use leben_privacy::{Contribution, Encoding, Layout, Segment, SegmentSpec, Source, SourceError, Unmasked, Values};
 use rayon::prelude::*;
 
 use crate::algorithm::{Algorithm, Next, segment, spec};
@@ -17,11 +22,11 @@ use crate::finding::Finding;
 use crate::outcome::{Outcome, RowCounts, Step, figures};
 use crate::spec::{AlgorithmSpec, Reader, SpecError};
 use crate::standardise::ROWS_MAX;
-use crate::state::State;
+use crate::state::{State, StateError, blocks};
 use crate::table::Table;
 
-/// Most values: their f32 model is a state of 240 MB.
-pub const LENGTH_MAX: i64 = 60_000_000;
+/// Most values: their f32 model is a state of 4.3 GB.
+pub const LENGTH_MAX: i64 = 1 << 30;
 
 /// No value is larger: [`value`] and the average of any number of them stay within.
 const CLIP: f32 = 1.0;
@@ -59,15 +64,20 @@ impl Probe {
         })
     }
 
-    fn model<'a>(&self, state: &'a State) -> Result<&'a [f32], Finding> {
-        state.vector32("model", self.length)
+    fn model(&self, state: &State) -> Result<Arc<dyn Source<f32>>, Finding> {
+        state.source32("model", self.length)
     }
 
-    fn outcome(&self, round: u32, model: &[f32], rows: f64) -> Outcome {
+    fn outcome(&self, round: u32, model: &dyn Source<f32>, rows: f64) -> Result<Outcome, Finding> {
         let rows = RowCounts::from_lanes(&[rows, rows], &[]);
         let mut numbers = vec![("length", self.length as f64), ("bits", f64::from(self.bits))];
-        numbers.extend(figures_of(model));
-        Outcome {
+        let mut sums = [0.0; 3];
+        blocks::<StateError>(model, |first, values| {
+            sums = add_figures(sums, first, values);
+            Ok(())
+        })?;
+        numbers.extend(means(sums, self.length));
+        Ok(Outcome {
             algorithm: "probe".to_owned(),
             version: 1,
             title: format!("Average of {} numbers over the hospitals, {round} times", self.length),
@@ -76,13 +86,13 @@ impl Probe {
             trace: (1..=round).map(|round| Step { round, ..Step::default() }).collect(),
             warnings: vec!["A measurement of the network; it says nothing about any patient.".to_owned()],
             ..Outcome::default()
-        }
+        })
     }
 }
 
 impl Algorithm for Probe {
     fn start(&self, _from: Option<&State>) -> Result<State, Finding> {
-        Ok(State::default().with("round", vec![0.0]).with32("model", vec![0.0; self.length]))
+        State::default().with("round", vec![0.0]).with_source32("model", Arc::new(Zeros(self.length)))
     }
 
     fn columns(&self) -> Vec<String> {
@@ -94,7 +104,7 @@ impl Algorithm for Probe {
     }
 
     fn layout(&self, state: &State, _hospitals: u16) -> Result<Layout, Finding> {
-        let len = self.model(state)?.len();
+        let len = self.model(state)?.count();
         let encoding = Encoding::Compact { clip: CLIP, bits: self.bits };
         let model = SegmentSpec { name: "model".to_owned(), len, encoding, noise: None };
         Ok(Layout { segments: vec![spec("rows", 1, self.rows_max as f64), model] })
@@ -105,25 +115,81 @@ impl Algorithm for Probe {
         if held as f64 > self.rows_max as f64 {
             return Err(Finding::TooManyRows { rows: held, limit: self.rows_max as u64 });
         }
-        let model = self.model(state)?;
-        let values = model.par_iter().enumerate().map(|(index, model)| value(*model, index as u64, held)).collect();
-        Ok(Contribution::new(vec![Values::F64(vec![held as f64]), Values::F32(values)]))
+        let values = Contributed { model: self.model(state)?, rows: held };
+        let rows = Values::F64(vec![held as f64]);
+        Ok(Contribution::from_sources(vec![rows.into(), Segment::F32(Arc::new(values))]))
     }
 
     fn combine(&self, state: &State, sum: &Unmasked) -> Result<Next, Finding> {
         self.model(state)?;
         let hospitals = f64::from(sum.contributions().max(1));
         let rows = segment(sum, "rows", 1)?.iter().sum();
-        let total = segment(sum, "model", self.length)?;
-        let model: Vec<f32> = total.par_iter().map(|total| (total / hospitals) as f32).collect();
+        let mismatch = || Finding::SumMismatch { segment: "model".to_owned(), len: self.length };
+        let total = sum.source("model").map_err(|_| mismatch())?;
+        if total.count() != self.length {
+            return Err(mismatch());
+        }
         let round = state.number("round", 0)? + 1.0;
         let last = round >= f64::from(self.rounds);
-        let outcome = last.then(|| self.outcome(round as u32, &model, rows));
-        let next = State::default().with("round", vec![round]).with32("model", model);
-        Ok(match outcome {
-            Some(outcome) => Next::Done(outcome, next),
-            None => Next::Round(next),
+        let average = Arc::new(Average { total, hospitals });
+        let next = State::default().with("round", vec![round]).with_source32("model", average)?;
+        Ok(match last {
+            true => Next::Done(self.outcome(round as u32, &*self.model(&next)?, rows)?, next),
+            false => Next::Round(next),
         })
+    }
+}
+
+/// The first model.
+struct Zeros(usize);
+
+impl Source<f32> for Zeros {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn read(&self, _first: usize, out: &mut [f32]) -> Result<(), SourceError> {
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
+/// What one hospital contributes, worked out from the model whenever it is asked for.
+struct Contributed {
+    model: Arc<dyn Source<f32>>,
+    rows: u64,
+}
+
+impl Source<f32> for Contributed {
+    fn count(&self) -> usize {
+        self.model.count()
+    }
+
+    fn read(&self, first: usize, out: &mut [f32]) -> Result<(), SourceError> {
+        self.model.read(first, out)?;
+        for (index, number) in (first as u64..).zip(out) {
+            *number = value(*number, index, self.rows);
+        }
+        Ok(())
+    }
+}
+
+/// The next model.
+struct Average {
+    total: Arc<dyn Source<f64>>,
+    hospitals: f64,
+}
+
+impl Source<f32> for Average {
+    fn count(&self) -> usize {
+        self.total.count()
+    }
+
+    fn read(&self, first: usize, out: &mut [f32]) -> Result<(), SourceError> {
+        let mut totals = vec![0.0; out.len()];
+        self.total.read(first, &mut totals)?;
+        out.par_iter_mut().zip(totals).for_each(|(mean, total)| *mean = (total / self.hospitals) as f32);
+        Ok(())
     }
 }
 
@@ -141,21 +207,29 @@ pub fn value(model: f32, index: u64, rows: u64) -> f32 {
 /// average over `n` hospitals differs from the exact one by half a level over the root of `n` (one standard deviation, at
 /// most), and `checksum` and `mean` by that over the root of `length`; what earlier rounds left of it adds a sixth.
 pub fn figures_of(model: &[f32]) -> [(&'static str, f64); 3] {
+    means(add_figures([0.0; 3], 0, model), model.len())
+}
+
+/// The sums behind the figures, continued by the values from position `first` on.
+fn add_figures(sums: [f64; 3], first: usize, values: &[f32]) -> [f64; 3] {
     const BLOCK: usize = 1 << 16;
     let block = |(block, values): (usize, &[f32])| {
         let mut sums = [0.0; 3];
         for (offset, value) in values.iter().enumerate() {
             let value = f64::from(*value);
-            let sign = if mix((block * BLOCK + offset) as u64) & 1 == 0 { 1.0 } else { -1.0 };
+            let sign = if mix((first + block * BLOCK + offset) as u64) & 1 == 0 { 1.0 } else { -1.0 };
             sums = [sums[0] + sign * value, sums[1] + value, sums[2] + value * value];
         }
         sums
     };
     // Blocks are added in their order, so that the figures do not depend on the number of threads.
-    let sums: Vec<[f64; 3]> = model.par_chunks(BLOCK).enumerate().map(block).collect();
-    let total = sums.iter().fold([0.0; 3], |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]]);
-    let mean = |sum: f64| sum / model.len() as f64;
-    [("checksum", mean(total[0])), ("mean", mean(total[1])), ("mean_square", mean(total[2]))]
+    let blocks: Vec<[f64; 3]> = values.par_chunks(BLOCK).enumerate().map(block).collect();
+    blocks.iter().fold(sums, |a, b| [a[0] + b[0], a[1] + b[1], a[2] + b[2]])
+}
+
+fn means(sums: [f64; 3], count: usize) -> [(&'static str, f64); 3] {
+    let mean = |sum: f64| sum / count as f64;
+    [("checksum", mean(sums[0])), ("mean", mean(sums[1])), ("mean_square", mean(sums[2]))]
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of the result depends on every bit of the argument.
@@ -213,6 +287,30 @@ mod tests {
         assert!(figure(&fitted.outcome, "mean").abs() < 0.05);
         let whole = figures_of(&(0..100_000).map(|i| value(0.0, i, 20)).collect::<Vec<_>>());
         assert!((whole[2].1 - 0.25 / 3.0).abs() < 1e-3, "uniform between -0.5 and 0.5 has the mean square 1/12");
+    }
+
+    /// A model that is never in memory, against the same loop.
+    #[test]
+    fn a_model_outside_memory_is_the_same_model() {
+        let length = crate::state::OUTSIDE_VALUES_MIN + 70_001;
+        let tables: Vec<Table> = [20, 35, 1000].map(Table::new).to_vec();
+        let algorithm = Probe::new(&probe(length as i64, 2)).unwrap();
+        let fitted = pooled::run(&algorithm, None, &tables).unwrap();
+        assert!(fitted.state.values32("model").is_err());
+        let mut model = vec![0.0_f32; length];
+        for _ in 0..2 {
+            for (index, value_now) in model.iter_mut().enumerate() {
+                let sum: f64 = [20, 35, 1000].map(|rows| f64::from(value(*value_now, index as u64, rows))).iter().sum();
+                *value_now = (sum / 3.0) as f32;
+            }
+        }
+        let mut got = vec![0.0; length];
+        fitted.state.source32("model", length).unwrap().read(0, &mut got).unwrap();
+        assert!(got == model);
+        // Larger blocks are added first, so the last digits may differ.
+        for (name, expected) in figures_of(&model) {
+            assert!((figure(&fitted.outcome, name) - expected).abs() < 1e-12, "{name}");
+        }
     }
 
     #[test]

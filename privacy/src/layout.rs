@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dp::sample::Variance;
 use crate::kdf::Digest;
+use crate::pack::is_packed;
 use crate::ring::{integer_norm, ring};
 
 pub use crate::ring::Ring;
@@ -326,6 +327,12 @@ impl Geometry {
     /// Largest L2 norm in steps of one hospital's segment `i`, where the layout limits it.
     pub fn norm(&self, i: usize) -> Option<f64> {
         self.segments.get(i).and_then(|s| s.norm)
+    }
+
+    /// Whether `bytes` can be chunk `i` on the wire: its length, and zero bits after the last lane.
+    pub fn fits(&self, i: usize, bytes: &[u8]) -> bool {
+        let chunk = self.chunk(i).and_then(|chunk| Some((chunk.lanes, self.ring(chunk.segment)?)));
+        chunk.is_some_and(|(lanes, ring)| is_packed(bytes, ring.wire_bits(), lanes))
     }
 
     /// Where chunk `i` lies, `None` beyond the last.

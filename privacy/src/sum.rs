@@ -222,13 +222,13 @@ impl Sum {
         Ok(Unmasking::new(self.layout, self.geometry, self.storage, pads, survivors))
     }
 
-    /// Takes the pads off and reads the sum: bit for bit the integer sum of the survivors' quantised vectors. All of it in memory,
-    /// 8 bytes a value; [`Sum::unmasking`] gives it chunk by chunk.
+    /// Takes the pads off: bit for bit the integer sum of the survivors' quantised vectors. Each segment is computed when it is
+    /// asked for.
     ///
     /// # Errors
-    /// As [`Sum::unmasking`]; [`SumError::Store`].
+    /// As [`Sum::unmasking`].
     pub fn unmask(self, pads: Pads) -> Result<Unmasked, SumError> {
-        self.unmasking(pads)?.collect()
+        Ok(self.unmasking(pads)?.into_sum())
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is left when the pads are taken off: the sum over the survivors, in reals.
 
+use std::sync::{Arc, OnceLock};
+
 use rayon::prelude::*;
 
 use crate::clip::read;
-use crate::contribution::{Contribution, Segment};
+use crate::contribution::{Contribution, Segment, Source, SourceError};
 use crate::kernel::{Level, Width};
 use crate::layout::{ChunkGeometry, Encoding, Geometry, Layout, LayoutError, Ring, SegmentSpec, TILE_LANES};
 use crate::mask::Pads;
@@ -63,22 +65,44 @@ impl Unmasking {
         self.open(i, &chunk, out)
     }
 
-    /// All chunks at once, on all threads.
+    /// The sum as algorithms read it: a segment at a time, or in pieces of any length. Nothing is read before it is asked for.
+    pub fn into_sum(self) -> Unmasked {
+        let segments = self.layout.segments.iter().map(|_| OnceLock::new()).collect();
+        let (layout, contributions) = (self.layout.clone(), self.survivors);
+        Unmasked { layout, segments: Arc::new(segments), contributions, opening: Some(Arc::new(self)) }
+    }
+
+    /// The summed values of one segment from position `first` on, on all threads.
     ///
     /// # Errors
-    /// As [`Unmasking::chunk_into`].
-    pub fn collect(self) -> Result<Unmasked, SumError> {
-        let mut segments = Vec::with_capacity(self.geometry.segments.len());
-        for segment in &self.geometry.segments {
-            let mut values = vec![0f64; segment.len];
-            values.par_chunks_mut(segment.lanes_per_chunk).enumerate().try_for_each(|(k, values)| {
-                let i = segment.first_chunk + k;
-                let no_such = SumError::NoSuchChunk { chunk: i, count: self.chunk_count() };
-                self.open(i, &self.geometry.chunk(i).ok_or(no_such)?, values)
-            })?;
-            segments.push(values);
+    /// [`SumError::NoSuchChunk`] beyond the segment's end, [`SumError::Store`].
+    pub(crate) fn range_into(&self, segment: usize, first: usize, out: &mut [f64]) -> Result<(), SumError> {
+        let no_such = || SumError::NoSuchChunk { chunk: self.chunk_count(), count: self.chunk_count() };
+        let of = self.geometry.segments.get(segment).ok_or_else(no_such)?;
+        if first.checked_add(out.len()).is_none_or(|end| end > of.len) {
+            return Err(no_such());
         }
-        Ok(Unmasked { layout: self.layout, segments, contributions: self.survivors })
+        let mut pieces = Vec::new();
+        let (mut rest, mut at) = (out, first);
+        while !rest.is_empty() {
+            let within = at % of.lanes_per_chunk;
+            let (piece, later) = rest.split_at_mut((of.lanes_per_chunk - within).min(rest.len()));
+            let chunk = of.first_chunk + at / of.lanes_per_chunk;
+            at += piece.len();
+            pieces.push((chunk, within, piece));
+            rest = later;
+        }
+        pieces.into_par_iter().try_for_each(|(i, within, piece)| {
+            let chunk = self.geometry.chunk(i).ok_or_else(no_such)?;
+            if piece.len() == chunk.lanes {
+                return self.open(i, &chunk, piece);
+            }
+            let mut whole = vec![0f64; chunk.lanes];
+            self.open(i, &chunk, &mut whole)?;
+            let part = whole.get(within..within + piece.len()).ok_or_else(no_such)?;
+            piece.copy_from_slice(part);
+            Ok(())
+        })
     }
 
     fn open(&self, i: usize, chunk: &ChunkGeometry, out: &mut [f64]) -> Result<(), SumError> {
@@ -123,11 +147,17 @@ impl Unmasking {
 }
 
 /// The sum over the survivors, in reals. The first thing of a round that anyone may read.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// A segment comes into memory, 8 bytes a value, when [`Unmasked::segment`] asks for it. [`Unmasked::source`] reads it in
+/// pieces instead and keeps none: a sum larger than memory goes through.
+#[derive(Debug, Clone)]
 pub struct Unmasked {
     layout: Layout,
-    segments: Vec<Vec<f64>>,
+    /// What was read so far.
+    segments: Arc<Vec<OnceLock<Vec<f64>>>>,
     contributions: u16,
+    /// Where the rest is; `None` if everything is in `segments`.
+    opening: Option<Arc<Unmasking>>,
 }
 
 impl Unmasked {
@@ -146,16 +176,48 @@ impl Unmasked {
                 add_plain(sum, values, spec)?;
             }
         }
-        Ok(Unmasked { layout: layout.clone(), segments, contributions: count })
+        let segments = Arc::new(segments.into_iter().map(OnceLock::from).collect());
+        Ok(Unmasked { layout: layout.clone(), segments, contributions: count, opening: None })
     }
 
-    /// The summed values of one segment, f64 for both encodings.
+    /// The summed values of one segment, f64 for both encodings, all of them in memory from then on.
+    ///
+    /// # Errors
+    /// [`SumError::NoSegment`], [`SumError::Store`].
+    pub fn segment(&self, name: &str) -> Result<&[f64], SumError> {
+        let none = || SumError::NoSegment(name.to_owned());
+        let position = self.layout.position(name).ok_or_else(none)?;
+        let kept = self.segments.get(position).ok_or_else(none)?;
+        if let Some(values) = kept.get() {
+            return Ok(values);
+        }
+        let len = self.layout.segments.get(position).map_or(0, |segment| segment.len);
+        let mut values = vec![0f64; len];
+        self.read(position, 0, &mut values)?;
+        Ok(kept.get_or_init(|| values))
+    }
+
+    /// The same values, each read when it is asked for. Reading goes by whole chunks (about 10^5 values of a compact segment), so
+    /// short pieces are dear: ask for several chunks at a time.
     ///
     /// # Errors
     /// [`SumError::NoSegment`].
-    pub fn segment(&self, name: &str) -> Result<&[f64], SumError> {
-        let at = self.layout.position(name).and_then(|i| self.segments.get(i));
-        at.map(Vec::as_slice).ok_or_else(|| SumError::NoSegment(name.to_owned()))
+    pub fn source(&self, name: &str) -> Result<Arc<dyn Source<f64>>, SumError> {
+        let position = self.layout.position(name).ok_or_else(|| SumError::NoSegment(name.to_owned()))?;
+        Ok(Arc::new(Summed { sum: self.clone(), position }))
+    }
+
+    fn read(&self, position: usize, first: usize, out: &mut [f64]) -> Result<(), SumError> {
+        if let Some(values) = self.segments.get(position).and_then(OnceLock::get) {
+            let range = first.checked_add(out.len()).and_then(|end| values.get(first..end));
+            let no_such = SumError::NoSuchChunk { chunk: position, count: self.segments.len() };
+            out.copy_from_slice(range.ok_or(no_such)?);
+            return Ok(());
+        }
+        match &self.opening {
+            Some(opening) => opening.range_into(position, first, out),
+            None => Err(SumError::NoSegment(position.to_string())),
+        }
     }
 
     /// How many hospitals are in the sum.
@@ -166,6 +228,31 @@ impl Unmasked {
     /// The layout of the sum.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+}
+
+impl PartialEq for Unmasked {
+    // By value: what one of them has not read yet is read. A sum that cannot be read equals none.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |name: &str| matches!((self.segment(name), other.segment(name)), (Ok(a), Ok(b)) if a == b);
+        let head = self.layout == other.layout && self.contributions == other.contributions;
+        head && self.layout.segments.iter().all(|segment| same(&segment.name))
+    }
+}
+
+/// One segment of a sum.
+struct Summed {
+    sum: Unmasked,
+    position: usize,
+}
+
+impl Source<f64> for Summed {
+    fn count(&self) -> usize {
+        self.sum.layout.segments.get(self.position).map_or(0, |segment| segment.len)
+    }
+
+    fn read(&self, first: usize, out: &mut [f64]) -> Result<(), SourceError> {
+        self.sum.read(self.position, first, out).map_err(|error| SourceError(error.to_string()))
     }
 }
 

@@ -305,10 +305,12 @@ pub struct UploadTrailer {
 /// What the coordinator says on an upload stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum UploadReply {
-    /// Send from this chunk on.
+    /// Send from this place on.
     From {
-        /// Index of the first chunk that is missing.
+        /// Index of the first chunk that is not here as a whole.
         next_index: u64,
+        /// Bytes of that chunk which arrived before a cut: its frame carries only those after them. Less than all.
+        held_bytes: u32,
     },
     /// Everything is stored and the trailer verified.
     Stored,

@@ -8,6 +8,9 @@
     reason = "a test stops at the first thing that is wrong, and may look at the clock"
 )]
 
+#[allow(dead_code, reason = "one of its keys is enough here")]
+#[path = "support/raw.rs"]
+mod raw;
 mod support;
 
 use std::convert::Infallible;
@@ -16,8 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leben_protocol::backoff::Backoff;
+use leben_protocol::codec::encode_prefixed;
 use leben_protocol::limits::{CHUNK_BYTES_MAX, CONNECTION_WINDOW_BYTES, SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES};
-use leben_protocol::quic::transfer::{ParcelKind, Resume};
+use leben_protocol::quic::transfer::{ParcelKind, Resume, Trailer};
 use leben_protocol::quic::{
     Blob, BlobReader, BlobSender, ChunkReader, Connection, Dialer, LinkError, Listener, Parcel, TransferError,
     public_key, receive_chunks, send_chunks,
@@ -169,6 +173,67 @@ async fn cut_in_the_middle_redialled_with_backoff_and_gone_on() {
     let (links, ends, sent) = worker.await.unwrap();
     assert_eq!((links, ends), (2, vec![LinkError::Closed]));
     assert_eq!(sent, (CHUNKS - 23) * CHUNK_BYTES_MAX as u64, "what had arrived was sent again");
+}
+
+/// Every byte position of a transfer as the place of a cut: the receiver keeps what came, asks for the rest, and in all not one
+/// byte of payload goes twice.
+#[tokio::test]
+async fn cut_at_every_byte_and_nothing_that_arrived_goes_again() {
+    const SIZES: [usize; 3] = [41, 40, 7];
+    let data = |index: u64| (0..SIZES[index as usize]).map(|i| (index as usize * 50 + i) as u8).collect::<Vec<u8>>();
+    // What a sender writes that leaves out `held` bytes of chunk `start`.
+    let stream = |start: u64, held: usize| {
+        let mut bytes = Vec::new();
+        encode_prefixed(&parcel(3, start), &mut bytes).unwrap();
+        for index in start..3 {
+            let chunk = data(index);
+            let rest = &chunk[if index == start { held } else { 0 }..];
+            bytes.extend((rest.len() as u32 + 8).to_le_bytes());
+            bytes.extend(index.to_le_bytes());
+            bytes.extend(rest);
+        }
+        encode_prefixed(&Trailer { chunks: 3 }, &mut bytes).unwrap();
+        bytes
+    };
+    let listener = listen();
+    let raw = raw::dial(listener.local_addr().unwrap(), raw::Key::Own, b"leben/1");
+    let (there, here) = tokio::join!(raw, listener.accept());
+    let (there, here) = (there.unwrap(), here.unwrap().unwrap());
+    let whole = stream(0, 0).len();
+    for cut in 0..whole {
+        let (mut stored, mut part, mut received) = (Vec::<Vec<u8>>::new(), Vec::new(), 0);
+        for attempt in 0..2 {
+            let bytes = stream(stored.len() as u64, part.len());
+            let (mut writer, _reader) = there.open_bi().await.unwrap();
+            let until = if attempt == 0 { cut } else { bytes.len() };
+            writer.write_all(&bytes[..until]).await.unwrap();
+            writer.finish().unwrap();
+            let (_writer, mut reader) = here.accept_bi().await.unwrap();
+            let expected = parcel(3, stored.len() as u64);
+            let Ok(mut incoming) = ChunkReader::open(&mut reader, expected).await else { continue };
+            loop {
+                match incoming.next().await {
+                    Ok(Some((index, bytes))) => {
+                        received += bytes.len();
+                        part.extend_from_slice(bytes);
+                        assert_eq!(part, data(index), "cut at {cut}");
+                        stored.push(std::mem::take(&mut part));
+                    }
+                    Ok(None) => break,
+                    Err(_) => {
+                        if let Some((index, bytes)) = incoming.partial() {
+                            assert_eq!(index, stored.len() as u64);
+                            received += bytes.len();
+                            part.extend_from_slice(bytes);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        assert_eq!(stored, [data(0), data(1), data(2)], "cut at {cut}");
+        assert_eq!(received, SIZES.iter().sum::<usize>(), "cut at {cut}: bytes came twice");
+    }
 }
 
 /// What the receiver says when `send` does its worst with a stream that should carry `expected`.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leben_coordinator::checkpoint::Checkpoint;
 use leben_coordinator::facts::Facts;
 use leben_coordinator::job::{Action, Job};
+use leben_coordinator::model::Model;
 use leben_coordinator::plan::Plan;
 use leben_coordinator::record::Record;
 use leben_models::{Algorithm, Finding, Next, State, Table};
@@ -113,7 +114,8 @@ impl Coordinator {
     /// The process starts, with what is on its disk.
     pub fn start(&mut self, now_ms: u64, facts: &Facts, root: [u8; 32], seed: [u8; 32]) {
         let named = self.disk.checkpoint.iter().flat_map(Checkpoint::states);
-        let states = named.filter_map(|digest| Some((digest.clone(), self.disk.states.get(digest)?.clone()))).collect();
+        let model = |digest: &String| Model::from_bytes(self.disk.states.get(digest)?).ok();
+        let states = named.filter_map(|digest| Some((digest.clone(), model(digest)?))).collect();
         let mut job = Job::new(now_ms, self.plan.clone(), self.disk.checkpoint.clone(), states, seed);
         job.handle_facts(now_ms, facts, root);
         self.job = Some(job);
@@ -143,8 +145,9 @@ impl Coordinator {
     pub fn handle_hello(&mut self, hospital: &str, slot: u64, chunks: u64) -> Option<UploadReply> {
         let expected = self.job.as_ref()?.expects_upload(hospital, slot, chunks);
         Some(match expected {
-            Ok(seat) => {
-                UploadReply::From { next_index: self.disk.uploads.get(&(slot, seat)).map_or(0, Vec::len) as u64 }
+            Ok(wanted) => {
+                let next_index = self.disk.uploads.get(&(slot, wanted.seat)).map_or(0, Vec::len) as u64;
+                UploadReply::From { next_index, held_bytes: 0 }
             }
             Err(reject) => UploadReply::Rejected(reject),
         })
@@ -197,7 +200,7 @@ impl Coordinator {
             match action {
                 Action::Send { hospital, order } => effects.push(Effect::Send { hospital, order }),
                 Action::Append(record) => effects.push(Effect::Append(record)),
-                Action::StoreState { digest, bytes } => drop(self.disk.states.insert(hex::encode(digest), bytes)),
+                Action::StoreState(state) => self.store(now_ms, &state),
                 Action::Remember(checkpoint) => self.disk.checkpoint = Some(checkpoint),
                 Action::Fold { slot, seat } => self.fold(now_ms, slot, seat),
                 Action::Discard { slot, .. } => self.disk.uploads.retain(|(of, _), _| *of != slot),
@@ -208,11 +211,18 @@ impl Coordinator {
         effects
     }
 
+    fn store(&mut self, now_ms: u64, state: &State) {
+        let Some(job) = &mut self.job else { return };
+        let bytes = state.to_bytes().expect("a state in memory");
+        let model = Model::from_bytes(&bytes).expect("a state");
+        self.disk.states.insert(hex::encode(model.digest), bytes);
+        job.handle_stored(now_ms, model);
+    }
+
     fn fold(&mut self, now_ms: u64, slot: u64, seat: u16) {
         let Some(job) = &mut self.job else { return };
-        for (index, chunk) in (0..).zip(self.disk.uploads.get(&(slot, seat)).into_iter().flatten()) {
-            job.handle_fold_chunk(index, chunk).expect("a chunk whose root was signed");
-        }
+        let chunks = self.disk.uploads.get(&(slot, seat)).map_or(&[][..], Vec::as_slice);
+        job.handle_fold(slot, 0, chunks).expect("chunks whose root was signed");
         job.handle_folded(now_ms, seat, slot);
     }
 }

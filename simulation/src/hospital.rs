@@ -303,7 +303,7 @@ impl Process {
     ) -> Result<(), Refusal> {
         let Some(upload) = self.upload.as_mut().filter(|upload| upload.slot == slot) else { return Ok(()) };
         match reply {
-            UploadReply::From { next_index } => {
+            UploadReply::From { next_index, .. } => {
                 out.extend(upload.rest(*next_index).into_iter().map(Out::Send));
                 match upload.ask_root() {
                     Some(root) => self.participation.handle_streamed(slot, root, dice.bytes()),

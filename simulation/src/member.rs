@@ -238,7 +238,7 @@ impl Process {
     fn handle_reply(&mut self, now_ms: u64, slot: u64, reply: &UploadReply, out: &mut Vec<Out>) {
         let Some((contract, upload)) = self.upload.as_mut().filter(|(_, upload)| upload.slot() == slot) else { return };
         match reply {
-            UploadReply::From { next_index } => {
+            UploadReply::From { next_index, .. } => {
                 out.extend(upload.rest(*next_index).into_iter().map(Out::Send));
                 if let Some(root) = upload.ask_root() {
                     self.agent.handle_streamed(now_ms, contract, slot, root);

@@ -83,7 +83,7 @@ impl Cheat {
             slot,
             round_id: RoundId { stage: 1, round: 1 },
             contract: self.agreement.contract,
-            model_digest: self.state().digest(),
+            model_digest: self.state().digest().unwrap(),
             cohort,
             layout_digest: self.layout().digest(),
             hospitals_max: 4,
@@ -109,7 +109,7 @@ impl Cheat {
         let order = JobOrder::Open { opening: Box::new(opening.clone()), sealed, state_bytes: 1 };
         self.try_order(seat, order)?;
         let hospital = &mut self.hospitals[usize::from(seat) - 1];
-        hospital.handle_state(&state.to_bytes())?;
+        hospital.handle_state(&state.to_bytes().unwrap())?;
         hospital.handle_streamed(opening.slot, [seat as u8; 32], [99; 32])?;
         let trailer = std::iter::from_fn(|| hospital.poll_action()).find_map(|action| match action {
             JobAction::Trailer(trailer) => Some(trailer.upload),
@@ -170,7 +170,7 @@ fn two_models_in_one_slot() {
     let honest = cheat.opening(1, keys);
     let state = cheat.state();
     let other_state = state.clone().with("another", vec![1.0]);
-    let other = Opening { model_digest: other_state.digest(), ..honest.clone() };
+    let other = Opening { model_digest: other_state.digest().unwrap(), ..honest.clone() };
     let mut uploads = Vec::new();
     for seat in 1..=4 {
         let (opening, state) = if seat == 4 { (&other, &other_state) } else { (&honest, &state) };

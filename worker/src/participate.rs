@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 use crate::consent::{Admitted, Plan};
 use crate::refusal::{Reason, Refusal};
 use leben_models::State;
+use leben_models::state::StateError;
 use leben_privacy::secure_sum::{Consistency, FixedClose, Journal, Opening, Participant, SealedShare, SlotKey};
 use leben_privacy::{Layout, Pads};
 use leben_protocol::frame::{ContractId, JobOrder, JobReport, UploadTrailer};
+use sha2::{Digest, Sha256};
 
 /// What the shell has to do for a job, in this order.
 #[derive(Debug)]
@@ -182,13 +184,18 @@ impl Participation {
         Ok(())
     }
 
-    /// The model state that [`JobAction::FetchState`] asked for; its digest was checked on the way in and is checked again.
+    /// The model state that [`JobAction::FetchState`] asked for, in memory.
     pub fn handle_state(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.handle_fetched(Sha256::digest(bytes).into(), State::from_bytes(bytes))
+    }
+
+    /// The same as it was read from a file: the SHA-256 over all bytes of the file, which the caller has computed, and the state.
+    pub fn handle_fetched(&mut self, digest: [u8; 32], state: Result<State, StateError>) -> Result<(), Refusal> {
         let Some(waiting) = self.waiting.take() else { return Ok(()) };
         let opening = &waiting.opening;
         let malformed = |text: String| Refusal::new(Reason::Malformed, text);
-        let state = State::from_bytes(bytes).map_err(|error| malformed(format!("the model state: {error}")))?;
-        if state.digest() != opening.model_digest {
+        let state = state.map_err(|error| malformed(format!("the model state: {error}")))?;
+        if digest != opening.model_digest {
             return Err(malformed("the model state is not the one the slot was opened with".into()));
         }
         let stage = self.plan.stage(opening.round_id.stage)?;

@@ -143,7 +143,7 @@ async fn an_upload_that_is_cut_goes_on_where_it_was_and_its_root_is_over_what_ar
         let hello: Hello = reader.expect().await.unwrap();
         assert_eq!(hello, Hello::Upload { contract, slot: 1, chunks: chunks.len() as u64 });
         let start = stored.len() as u64;
-        writer.send(&UploadReply::From { next_index: start }).await.unwrap();
+        writer.send(&UploadReply::From { next_index: start, held_bytes: 0 }).await.unwrap();
         let parcel = Parcel { kind: ParcelKind::Masked, chunks: chunks.len() as u64, start };
         let mut incoming = ChunkReader::open(&mut reader, parcel).await.unwrap();
         let enough = |stored: &Vec<Vec<u8>>| cut_after.is_some_and(|count| stored.len() >= count);

@@ -3,7 +3,9 @@
 //! Read [`deployment`] first: a coordinator, hospitals and an AI team, each in a folder of its own, and every command a
 //! person would type. Then one file for each promise: [`sentinel`] (no patient's value and no private key ever leaves),
 //! [`restarts`] (kill -9 loses nothing that was acknowledged), [`bad_input`] (every mistake has a message that says what,
-//! where and what to do), [`private`] (differential privacy, and the budget that each hospital keeps), [`keys`] (keys change, and nobody is lost), [`verify_flip`] (any byte of a published ledger matters).
+//! where and what to do), [`private`] (differential privacy, and the budget that each hospital keeps), [`keys`] (keys change, and
+//! nobody is lost), [`streaming`] (vectors larger than anybody's memory) and [`cuts`] (nothing that arrived is sent again),
+//! [`verify_flip`] (any byte of a published ledger matters).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +16,7 @@
 
 mod acknowledged;
 mod bad_input;
+mod cuts;
 mod demo;
 mod deployment;
 mod faults;
@@ -28,5 +31,6 @@ mod raw;
 mod restarts;
 mod rows;
 mod sentinel;
+mod streaming;
 mod tutorial;
 mod verify_flip;

@@ -5,6 +5,8 @@ use leben_protocol::reject::Reject;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::spool::UploadId;
+use crate::model::Model;
+use crate::round::Wanted;
 
 /// Orders to one worker's link.
 pub type Orders = mpsc::Sender<Order>;
@@ -37,8 +39,8 @@ pub enum Event {
         slot: u64,
         /// Chunks it has.
         chunks: u64,
-        /// Its seat, or why not.
-        reply: oneshot::Sender<Result<u16, Reject>>,
+        /// What is wanted, or why not.
+        reply: oneshot::Sender<Result<Wanted, Reject>>,
     },
     /// So many chunks of an upload are stored.
     Stored {
@@ -55,6 +57,13 @@ pub enum Event {
         trailer: Box<UploadTrailer>,
         /// Whether it was good.
         reply: oneshot::Sender<Result<(), Reject>>,
+    },
+    /// A job's model state was written.
+    StateWritten {
+        /// The job.
+        contract: ContractId,
+        /// The state as it lies on the disk, or what the disk said.
+        written: std::io::Result<Model>,
     },
     /// The ledger would not take a job's record.
     Refused {

@@ -1,9 +1,10 @@
 //! The shell around the jobs: one task that hands them what happened and does what they want done.
 //!
 //! Actions are carried out in the order the core gave them, each to its end before the next, so that what must be on disk
-//! is there before what builds on it leaves.
+//! is there before what builds on it leaves. Two take as long as a vector is: a state is written by a thread of its own, an
+//! upload is added in steps between the events. The core waits for both.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,10 @@ use super::store::Store;
 use super::traffic::Traffic;
 use crate::job::{Action, Job};
 use crate::plan::{Operator, Plan};
+use crate::round::Lanes;
 use crate::schedule;
+
+mod bulk;
 
 /// What the jobs share with the streams.
 pub struct Shared {
@@ -45,6 +49,8 @@ pub struct Jobs {
     watchers: HashMap<ContractId, watch::Sender<Progress>>,
     links: BTreeMap<String, Orders>,
     asked: BTreeSet<String>,
+    /// Uploads that are being added, each with its next chunk.
+    folding: VecDeque<(UploadId, u64)>,
     events: mpsc::Sender<Event>,
 }
 
@@ -59,6 +65,7 @@ impl Jobs {
             watchers: HashMap::new(),
             links: BTreeMap::new(),
             asked: BTreeSet::new(),
+            folding: VecDeque::new(),
             events,
         }
     }
@@ -81,6 +88,7 @@ impl Jobs {
                     finals.mark_unchanged();
                     self.handle_ledger()?;
                 }
+                () = std::future::ready(()), if !self.folding.is_empty() => self.fold_step()?,
                 () = tokio::time::sleep(timeout) => self.handle_timeouts()?,
             }
             self.publish_progress();
@@ -141,7 +149,9 @@ impl Jobs {
         let (checkpoint, states) =
             kept.map_or((None, BTreeMap::new()), |(checkpoint, states)| (Some(checkpoint), states));
         tracing::info!(contract = %hex::encode(contract), restarted = checkpoint.is_some(), "job begins");
-        let mut job = Job::new(now, plan, checkpoint, states, super::random());
+        let spool = self.shared.spool.clone();
+        let lanes = Lanes::new(move || Arc::new(spool.lanes()));
+        let mut job = Job::new(now, plan, checkpoint, states, super::random()).with_lanes(lanes);
         for hospital in self.links.keys() {
             job.handle_link(now, hospital, true);
         }
@@ -189,6 +199,7 @@ impl Jobs {
                 Ok(())
             }
             Event::Trailer { id, trailer, reply } => self.handle_trailer(now, id, *trailer, reply),
+            Event::StateWritten { contract, written } => self.handle_written(now, contract, written),
             Event::Refused { contract, key, reject } => {
                 tracing::error!(contract = %hex::encode(contract), %key, %reject, "the ledger refused a step");
                 // A step that lost a race against another party's may be right the next time the ledger moves.
@@ -254,23 +265,19 @@ impl Jobs {
                         Err(error) => return Err(Fatal::Inconsistent(error)),
                     }
                 }
-                Action::StoreState { digest, bytes } => {
-                    self.shared
-                        .store
-                        .keep_state(&contract, &digest, &bytes)
-                        .map_err(Fatal::io("store a model state"))?;
-                }
+                Action::StoreState(state) => self.write_state(contract, state),
                 Action::Remember(checkpoint) => {
                     self.shared
                         .store
                         .keep_checkpoint(&contract, &checkpoint)
                         .map_err(Fatal::io("store a job's checkpoint"))?;
                 }
-                Action::Fold { slot, seat } => self.fold(UploadId { contract, slot, seat })?,
+                Action::Fold { slot, seat } => self.folding.push_back((UploadId { contract, slot, seat }, 0)),
                 Action::Discard { slot, summed } => {
                     let counter =
                         if summed { &self.shared.metrics.rounds } else { &self.shared.metrics.slots_abandoned };
                     counter.inc();
+                    self.folding.retain(|(id, _)| id.contract != contract || id.slot > slot);
                     self.shared.spool.discard(contract, slot);
                 }
                 Action::StoreResult(sealed) => {
@@ -279,17 +286,6 @@ impl Jobs {
                 Action::End => tracing::info!(contract = %hex::encode(contract), "job ended"),
             }
         }
-        Ok(())
-    }
-
-    /// Adds a stored upload to its job's sum.
-    fn fold(&mut self, id: UploadId) -> Result<(), Fatal> {
-        let Some(job) = self.jobs.get_mut(&id.contract) else { return Ok(()) };
-        let spool = &self.shared.spool;
-        tokio::task::block_in_place(|| {
-            spool.read(id, |index, bytes| job.handle_fold_chunk(index, bytes).map_err(Fatal::from))
-        })?;
-        job.handle_folded(now_ms(), id.seat, id.slot);
         Ok(())
     }
 

@@ -7,35 +7,46 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use leben_privacy::layout::ChunkGeometry;
 use leben_privacy::{LaneStore, StoreError};
 
-/// One file, blocks at the places their chunks have in an upload.
-pub struct LaneFile(File);
+/// One file, made with the first block, blocks at the places their chunks have in an upload.
+pub struct LaneFile {
+    dir: PathBuf,
+    file: Mutex<Option<Arc<File>>>,
+}
 
 impl LaneFile {
-    /// A new, empty one in `dir`, which is made if it is not there.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn create(dir: &Path, name: &str) -> io::Result<LaneFile> {
-        fs::create_dir_all(dir)?;
-        let path = dir.join(name);
-        let file = File::options().create(true).truncate(true).read(true).write(true).open(&path)?;
+    /// Nothing yet; its file will be in `dir`.
+    pub fn new(dir: &Path) -> LaneFile {
+        LaneFile { dir: dir.to_owned(), file: Mutex::default() }
+    }
+
+    fn file(&self) -> io::Result<Arc<File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            return Ok(file.clone());
+        }
+        let path = self.dir.join(format!("lanes-{:p}", std::ptr::from_ref(self)));
+        let made = Arc::new(File::options().create(true).truncate(true).read(true).write(true).open(&path)?);
         fs::remove_file(&path)?;
-        Ok(LaneFile(file))
+        *file = Some(made.clone());
+        Ok(made)
     }
 }
 
 impl LaneStore for LaneFile {
     fn read(&self, chunk: &ChunkGeometry, block: &mut [u8]) -> Result<(), StoreError> {
-        self.0.read_exact_at(block, chunk.offset).map_err(|error| StoreError(error.to_string()))
+        let read = self.file().and_then(|file| file.read_exact_at(block, chunk.offset));
+        read.map_err(|error| StoreError(error.to_string()))
     }
 
     fn write(&self, chunk: &ChunkGeometry, block: &[u8]) -> Result<(), StoreError> {
-        self.0.write_all_at(block, chunk.offset).map_err(|error| StoreError(error.to_string()))
+        let written = self.file().and_then(|file| file.write_all_at(block, chunk.offset));
+        written.map_err(|error| StoreError(error.to_string()))
     }
 }
 
@@ -53,9 +64,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let encoding = Encoding::Compact { clip: 1.0, bits: 16 };
         let layout = Layout { segments: vec![SegmentSpec { name: "w".into(), len: 300_000, encoding, noise: None }] };
-        let lanes = LaneFile::create(&dir.path().join("lanes"), "slot-1").unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("lanes")).unwrap().count(), 0);
-        let lanes = Arc::new(lanes);
+        let lanes = Arc::new(LaneFile::new(dir.path()));
         let mut sum = Sum::stored(layout, 3, lanes.clone()).unwrap();
         let chunks: Vec<ChunkGeometry> = (0..sum.chunk_count()).filter_map(|i| sum.chunk_geometry(i)).collect();
         for (i, chunk) in chunks.iter().enumerate().rev() {
@@ -64,13 +73,17 @@ mod tests {
             one[0] = i as u8 + 1;
             sum.add_chunk(i, &one).unwrap();
         }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         for (i, chunk) in chunks.iter().enumerate() {
             let mut block = vec![9; chunk.bytes];
             lanes.read(chunk, &mut block).unwrap();
             assert_eq!(block[0], i as u8 + 1);
             assert!(block[1..].iter().all(|byte| *byte == 0));
         }
-        let full = LaneFile(File::options().read(true).write(true).open("/dev/full").unwrap());
+        let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+        let full = LaneFile { dir: dir.path().to_owned(), file: Mutex::new(Some(Arc::new(full))) };
         assert!(full.write(&chunks[0], &[0; 16]).unwrap_err().to_string().contains("space"));
+        let nowhere = LaneFile::new(&dir.path().join("gone"));
+        assert!(nowhere.write(&chunks[0], &[0; 16]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
 //! at the other end), [`author`], [`rotation`] and [`keys`] (the coordinator's own keys over time), [`requests`], [`enrol`], [`uploads`],
-//! [`spool`] and [`lanes`] (what they want), [`jobs`] with its [`events`] (the
+//! [`spool`], [`lanes`] and [`states`] (what they want, and where vectors lie meanwhile), [`jobs`] with its [`events`] (the
 //! shell around the core's jobs), [`index`] and [`caches`] (what can be rebuilt), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
 //! elsewhere), [`views`] (what hospitals show each other), [`fatal`] and [`clock`].
 
@@ -31,6 +31,7 @@ mod sequence;
 pub mod server;
 pub mod setup;
 pub mod spool;
+pub mod states;
 pub mod store;
 pub mod traffic;
 pub mod uploads;

@@ -1,16 +1,20 @@
-//! Uploads on disk until their root is verified and they are in the sum.
+//! Uploads on disk until their root is verified and they are in the sum. Nothing that arrived is asked for again: of a chunk that
+//! a cut stopped half way, the first part waits in memory.
 //!
 //! May be lost: yes, the hospital sends again from where the coordinator says. Rolled back or forged: the signed root is
 //! checked over what was received. Grows: one masked vector a hospital, of the open slot alone; emptied at every start.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use leben_privacy::merkle;
 use leben_protocol::frame::ContractId;
+
+use super::lanes::LaneFile;
 
 /// Which upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,8 +31,26 @@ pub struct UploadId {
 pub struct Upload {
     file: File,
     path: PathBuf,
-    chunk_bytes: Vec<u32>,
+    /// Where each chunk ends.
+    ends: Vec<u64>,
     leaves: Vec<[u8; 32]>,
+    /// The beginning of the next chunk.
+    part: Vec<u8>,
+    /// Counts the streams that this upload came on; only the last of them may store.
+    stream: u64,
+    /// Held by the stream that stores.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// How far an upload has come, as its hospital is told on a new stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Number of the stream.
+    pub stream: u64,
+    /// Index of the next chunk.
+    pub next_index: u64,
+    /// Bytes of that chunk which are here already.
+    pub held_bytes: u32,
 }
 
 /// All uploads of the open slots.
@@ -54,28 +76,33 @@ impl Spool {
             return Ok(upload.clone());
         }
         let path = self.dir.join(format!("{}-{}-{}", hex::encode(id.contract), id.slot, id.seat));
-        let file = File::options().create(true).truncate(true).write(true).open(&path)?;
-        let upload = Arc::new(Mutex::new(Upload { file, path, chunk_bytes: Vec::new(), leaves: Vec::new() }));
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&path)?;
+        let (ends, leaves, part) = (Vec::new(), Vec::new(), Vec::new());
+        let upload = Arc::new(Mutex::new(Upload { file, path, ends, leaves, part, stream: 0, turn: Arc::default() }));
         uploads.insert(id, upload.clone());
         Ok(upload)
     }
 
-    /// Hands the stored chunks of an upload to `take`, in order.
-    pub fn read<E: From<io::Error>>(
-        &self,
-        id: UploadId,
-        mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// Stored chunks of an upload from `first` on, at most `count` of them.
+    pub fn read(&self, id: UploadId, first: u64, count: usize) -> io::Result<Vec<Vec<u8>>> {
         let upload = self.upload(id)?;
         let upload = upload.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = File::open(&upload.path)?;
-        let mut chunk = Vec::new();
-        for (index, bytes) in (0u64..).zip(&upload.chunk_bytes) {
-            chunk.resize(*bytes as usize, 0);
-            file.read_exact(&mut chunk)?;
-            take(index, &chunk)?;
+        let first = usize::try_from(first).map_err(io::Error::other)?;
+        let mut start = first.checked_sub(1).and_then(|before| upload.ends.get(before)).copied().unwrap_or(0);
+        let mut chunks = Vec::new();
+        for end in upload.ends.iter().skip(first).take(count) {
+            let bytes = usize::try_from(end.saturating_sub(start)).map_err(io::Error::other)?;
+            let mut chunk = vec![0; bytes];
+            upload.file.read_exact_at(&mut chunk, start)?;
+            chunks.push(chunk);
+            start = *end;
         }
-        Ok(())
+        Ok(chunks)
+    }
+
+    /// Where the lanes of a slot's sum live: in a file without a name, in the same folder.
+    pub fn lanes(&self) -> LaneFile {
+        LaneFile::new(&self.dir)
     }
 
     /// Throws away all uploads of a slot, and of earlier slots of the same job.
@@ -100,12 +127,43 @@ impl Upload {
         self.leaves.len() as u64
     }
 
-    /// Stores the next chunk.
-    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.chunk_bytes.push(u32::try_from(bytes.len()).map_err(io::Error::other)?);
-        self.leaves.push(merkle::leaf_hash(bytes));
-        Ok(())
+    /// Whoever holds it stores. The stream before a new one may still be taking in what arrived while its link went down.
+    pub fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        self.turn.clone()
+    }
+
+    /// A new stream begins; those before it may not store any more.
+    pub fn begin(&mut self) -> Standing {
+        self.stream = self.stream.saturating_add(1);
+        let held_bytes = u32::try_from(self.part.len()).unwrap_or(0);
+        Standing { stream: self.stream, next_index: self.chunks(), held_bytes }
+    }
+
+    /// Whether this stream is the last one.
+    pub fn is_current(&self, stream: u64) -> bool {
+        stream == self.stream
+    }
+
+    /// Stores the rest of the next chunk, or all of it where nothing of it is held. `fits` sees it whole, and it is stored only
+    /// if that says yes.
+    pub fn push(&mut self, bytes: &[u8], fits: impl FnOnce(&[u8]) -> bool) -> io::Result<bool> {
+        self.part.extend_from_slice(bytes);
+        let chunk = std::mem::take(&mut self.part);
+        if !fits(&chunk) {
+            return Ok(false);
+        }
+        self.file.write_all(&chunk)?;
+        let end = self.ends.last().copied().unwrap_or(0).saturating_add(chunk.len() as u64);
+        self.ends.push(end);
+        self.leaves.push(merkle::leaf_hash(&chunk));
+        Ok(true)
+    }
+
+    /// Keeps what arrived of the next chunk when its stream was cut; less than `bytes_max` bytes of it in all.
+    pub fn hold(&mut self, bytes: &[u8], bytes_max: usize) {
+        if self.part.len().saturating_add(bytes.len()) < bytes_max {
+            self.part.extend_from_slice(bytes);
+        }
     }
 
     /// Root over the chunks, as the hospital must have signed it.
@@ -123,21 +181,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(&folder.path().join("spool")).unwrap();
         let id = UploadId { contract: [1; 32], slot: 4, seat: 2 };
-        for chunk in [&b"first"[..], b"second one"] {
-            spool.upload(id).unwrap().lock().unwrap().push(chunk).unwrap();
+        for chunk in [&b"first"[..], b"second one", b"3"] {
+            assert!(spool.upload(id).unwrap().lock().unwrap().push(chunk, |_| true).unwrap());
         }
-        let mut seen = Vec::new();
-        spool
-            .read::<io::Error>(id, |index, bytes| {
-                seen.push((index, bytes.to_vec()));
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(seen, [(0, b"first".to_vec()), (1, b"second one".to_vec())]);
-        assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 2);
+        assert_eq!(spool.read(id, 0, 2).unwrap(), [b"first".to_vec(), b"second one".to_vec()]);
+        assert_eq!(spool.read(id, 1, 9).unwrap(), [b"second one".to_vec(), b"3".to_vec()]);
+        assert!(spool.read(id, 3, 9).unwrap().is_empty());
+        assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 3);
         spool.discard([1; 32], 3);
-        assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 2);
+        assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 3);
         spool.discard([1; 32], 4);
         assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 0);
+    }
+
+    /// Whatever was held of a chunk is completed by the rest of it; what does not fit is not stored.
+    #[test]
+    fn a_chunk_may_come_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&folder.path().join("spool")).unwrap();
+        let id = UploadId { contract: [1; 32], slot: 4, seat: 2 };
+        let upload = spool.upload(id).unwrap();
+        let mut upload = upload.lock().unwrap();
+        assert_eq!(upload.begin(), Standing { stream: 1, next_index: 0, held_bytes: 0 });
+        upload.hold(b"ab", 5);
+        upload.hold(b"cde", 5);
+        upload.hold(b"cd", 5);
+        assert_eq!(upload.begin(), Standing { stream: 2, next_index: 0, held_bytes: 4 });
+        assert!(!upload.is_current(1) && upload.is_current(2));
+        assert!(upload.push(b"e", |chunk| chunk == b"abcde").unwrap());
+        assert_eq!(upload.root(), merkle::root(&[merkle::leaf_hash(b"abcde")]));
+        assert!(!upload.push(b"too long", |chunk| chunk.len() == 5).unwrap());
+        assert_eq!(upload.begin(), Standing { stream: 3, next_index: 1, held_bytes: 0 });
+        drop(upload);
+        assert_eq!(spool.read(id, 0, 9).unwrap(), [b"abcde".to_vec()]);
     }
 }

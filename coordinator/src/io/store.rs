@@ -7,22 +7,27 @@
 //! state/                    what the ledger needs to restart: HEAD, staging, evidence
 //! invites/<code hash>       lost: the newcomer asks again · rolled back: a code could work twice, which the ledger refuses
 //! jobs/<contract>/job.json  lost: the job ends as aborted · rolled back: hospitals refuse the used slots
-//! jobs/<contract>/<digest>  model states, public to the job's hospitals; grows with stages, not rounds
+//! jobs/<contract>/<digest>  model states, public to the job's hospitals; grows with stages, not rounds; one that a crash damaged is
+//!                           found by its digest, and the job ends as aborted
+//! jobs/<contract>/state.part  a state that is being written; lost: worked out again
 //! jobs/<contract>/result    sealed to the AI team; the operator can delete it
 //! spool/                    see `spool`
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use leben_contracts::ledger::store::durable_replace;
+use leben_models::State;
 use leben_protocol::frame::ContractId;
 use leben_protocol::invite;
 use serde::{Deserialize, Serialize};
 
+use super::states;
 use crate::checkpoint::Checkpoint;
+use crate::model::Model;
 
 /// What an admin fixed when issuing an invite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +44,10 @@ pub struct Invited {
 }
 
 /// A job's checkpoint, and the states that it names by digest in hex.
-pub type Kept = (Checkpoint, BTreeMap<String, Vec<u8>>);
+pub type Kept = (Checkpoint, BTreeMap<String, Model>);
+
+/// The name of a state until it has one.
+const UNNAMED: &str = "state.part";
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -99,7 +107,7 @@ impl Store {
         Ok(())
     }
 
-    /// A job's checkpoint and the states it names, by digest in hex.
+    /// A job's checkpoint and the states it names, by digest in hex; without those that are missing or damaged.
     pub fn job(&self, contract: &ContractId) -> io::Result<Option<Kept>> {
         let folder = self.job_folder(contract)?;
         let bytes = match fs::read(folder.join("job.json")) {
@@ -108,19 +116,36 @@ impl Store {
             Err(error) => return Err(error),
         };
         let checkpoint: Checkpoint = serde_json::from_slice(&bytes)?;
+        self.forget_unnamed(contract)?;
         let mut states = BTreeMap::new();
         for name in checkpoint.states() {
-            if let Ok(bytes) = fs::read(folder.join(name)) {
-                states.insert(name.clone(), bytes);
+            match states::read(&folder.join(name), name) {
+                Ok(Some(model)) => drop(states.insert(name.clone(), model)),
+                Ok(None) => tracing::error!(state = %name, "a model state is damaged on the disk"),
+                Err(error) => tracing::error!(state = %name, %error, "a model state cannot be read from the disk"),
             }
         }
         Ok(Some((checkpoint, states)))
     }
 
-    /// Stores a model state under its digest.
-    pub fn keep_state(&self, contract: &ContractId, digest: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
-        let path = self.job_folder(contract)?.join(hex::encode(digest));
-        durable_replace(&path, bytes).map_err(io::Error::other)
+    /// Writes a model state durably to a file that has no name yet. One at a time in each job; takes as long as its size.
+    pub fn write_state(&self, contract: &ContractId, state: &State) -> io::Result<Model> {
+        states::write(&self.job_folder(contract)?.join(UNNAMED), state)
+    }
+
+    /// Gives the state that was written last its digest as its name, durably.
+    pub fn name_state(&self, contract: &ContractId, digest: &[u8; 32]) -> io::Result<()> {
+        let folder = self.job_folder(contract)?;
+        fs::rename(folder.join(UNNAMED), folder.join(hex::encode(digest)))?;
+        File::open(&folder)?.sync_all()
+    }
+
+    /// A state that was written and is of no use any more.
+    pub fn forget_unnamed(&self, contract: &ContractId) -> io::Result<()> {
+        match fs::remove_file(self.job_folder(contract)?.join(UNNAMED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Where a model state lies.

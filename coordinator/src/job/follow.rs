@@ -42,8 +42,8 @@ impl Job {
             Step::Start if facts.started.contains(&id) => self.begin_stage(now_ms),
             Step::Start => self.ask_once(Some(Record::StageStart { stage: id })),
             Step::Paused { .. } if !self.suspended => {
-                if let Step::Paused { state } = std::mem::replace(&mut self.step, Step::Start) {
-                    self.begin_round(now_ms, state);
+                if let Step::Paused { model } = std::mem::replace(&mut self.step, Step::Start) {
+                    self.begin_round(now_ms, model);
                 }
             }
             _ => {}

@@ -12,14 +12,15 @@ use leben_privacy::secure_sum::Directory;
 use leben_protocol::frame::{JobOrder, Progress, UploadTrailer};
 use leben_protocol::reject::{Reject, RejectCode};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Finished};
 use crate::facts::Facts;
+use crate::model::Model;
 use crate::plan::{Plan, StagePlan};
 use crate::progress::View;
 use crate::record::Record;
 use crate::roster::Roster;
-use crate::round::Round;
 use crate::round::prepare::Preparation;
+use crate::round::{Lanes, Round, Wanted};
 
 /// What the shell has to do for a job, in this order.
 #[derive(Debug)]
@@ -33,16 +34,13 @@ pub enum Action {
     },
     /// Write to the ledger; [`Job::handle_facts`] will see it.
     Append(Record),
-    /// Store a model state durably under its digest; hospitals fetch it.
-    StoreState {
-        /// SHA-256 of the bytes.
-        digest: [u8; 32],
-        /// The state.
-        bytes: Vec<u8>,
-    },
+    /// Store a model state durably under its digest, then [`Job::handle_stored`]; hospitals fetch it. Other things may happen in
+    /// between. A large one is worked out while it is written.
+    StoreState(State),
     /// Replace the job's checkpoint durably.
     Remember(Checkpoint),
-    /// Add a stored upload to the sum, chunk by chunk.
+    /// Add a stored upload to the sum: [`Job::handle_fold`] from its first chunk to its last, then [`Job::handle_folded`]. Other
+    /// things may happen in between.
     Fold {
         /// The slot.
         slot: u64,
@@ -72,16 +70,27 @@ enum Step {
     Keys { since_ms: u64 },
     /// The stage's start is being recorded.
     Start,
+    /// A state is on its way to the disk.
+    Store(Then),
     /// Its rounds run.
-    Run { state: State, round: Box<Round> },
+    Run { model: Model, round: Box<Round> },
     /// Paused by the ledger between two rounds.
-    Paused { state: State },
+    Paused { model: Model },
     /// The stage's receipt is being recorded.
     Receipt,
     /// The result is being recorded.
     Deliver,
     /// Over.
     Ended,
+}
+
+/// What a state is stored for.
+#[derive(Debug)]
+enum Then {
+    /// The next round starts from it.
+    Round,
+    /// The stage with this id is done; the state's digest is still missing here.
+    Finish(u32, Box<Finished>),
 }
 
 /// One job.
@@ -104,7 +113,8 @@ pub struct Job {
     sequence: u64,
     ended: bool,
     phase_word: String,
-    states: BTreeMap<String, Vec<u8>>,
+    states: BTreeMap<String, Model>,
+    lanes: Option<Lanes>,
     actions: VecDeque<Action>,
 }
 
@@ -114,7 +124,7 @@ impl Job {
         now_ms: u64,
         plan: Plan,
         checkpoint: Option<Checkpoint>,
-        states: BTreeMap<String, Vec<u8>>,
+        states: BTreeMap<String, Model>,
         seed: [u8; 32],
     ) -> Job {
         let roster = Roster::new(now_ms, plan.seats());
@@ -141,9 +151,16 @@ impl Job {
             phase_word: "Executable".into(),
             actions: VecDeque::from([Action::Remember(checkpoint.clone())]),
             states,
+            lanes: None,
             plan,
             checkpoint,
         }
+    }
+
+    /// Large sums live in what this makes, not in memory.
+    #[must_use]
+    pub fn with_lanes(self, lanes: Lanes) -> Job {
+        Job { lanes: Some(lanes), ..self }
     }
 
     /// Next thing for the shell to do.
@@ -184,7 +201,7 @@ impl Job {
             }
             _ => {}
         }
-        self.settle_down(now_ms);
+        self.settle_down();
     }
 
     /// A hospital's link came up or went down.
@@ -204,7 +221,7 @@ impl Job {
             preparation.retell(seat, &mut actions);
             self.forward(actions);
         }
-        self.settle_down(now_ms);
+        self.settle_down();
     }
 
     /// The final part of the ledger grew; `root` is its root hash.
@@ -230,7 +247,7 @@ impl Job {
             round.handle_fixed(now_ms, facts.closed_slot, &self.roster);
         }
         self.follow(now_ms, facts);
-        self.settle_down(now_ms);
+        self.settle_down();
     }
 
     /// The ledger would not take a record: the job cannot go on honestly.
@@ -241,10 +258,10 @@ impl Job {
     }
 
     /// May this hospital upload for this slot, so many chunks?
-    pub fn expects_upload(&self, hospital: &str, slot: u64, chunks: u64) -> Result<u16, Reject> {
+    pub fn expects_upload(&self, hospital: &str, slot: u64, chunks: u64) -> Result<Wanted, Reject> {
         let seat = self.seat(hospital)?;
         match &self.step {
-            Step::Run { round, .. } => round.expects_upload(seat, slot, chunks).map(|()| seat),
+            Step::Run { round, .. } => round.expects_upload(seat, slot, chunks),
             _ => Err(Reject::new(RejectCode::WrongSlot, "no slot is open")),
         }
     }
@@ -269,14 +286,17 @@ impl Job {
             return Err(Reject::new(RejectCode::WrongSlot, "no slot is open"));
         };
         round.handle_trailer(now_ms, seat, root, trailer, &self.roster)?;
-        self.settle_down(now_ms);
+        self.settle_down();
         Ok(())
     }
 
-    /// One chunk of the upload that [`Action::Fold`] named.
-    pub fn handle_fold_chunk(&mut self, index: u64, bytes: &[u8]) -> Result<(), Reject> {
+    /// A run of chunks of the upload that [`Action::Fold`] named, the first of them with this index.
+    ///
+    /// # Errors
+    /// [`RejectCode::WrongSlot`]: the slot has ended, the rest is of no use. Anything else is this coordinator's fault.
+    pub fn handle_fold(&mut self, slot: u64, first: u64, chunks: &[Vec<u8>]) -> Result<(), Reject> {
         match &mut self.step {
-            Step::Run { round, .. } => round.handle_fold_chunk(index, bytes),
+            Step::Run { round, .. } => round.handle_fold(slot, first, chunks),
             _ => Err(Reject::new(RejectCode::WrongSlot, "no slot is open")),
         }
     }
@@ -286,7 +306,7 @@ impl Job {
         if let Step::Run { round, .. } = &mut self.step {
             round.handle_folded(now_ms, seat, slot, &self.roster);
         }
-        self.settle_down(now_ms);
+        self.settle_down();
     }
 
     /// The display.

@@ -26,7 +26,7 @@ impl Job {
             }
             _ => self.handle_report_between_rounds(seat, report)?,
         }
-        self.settle_down(now_ms);
+        self.settle_down();
         Ok(())
     }
 
@@ -60,7 +60,7 @@ impl Job {
         } else if let Some(preparation) = &mut self.preparation {
             preparation.handle_gone(seat, slot);
         }
-        self.settle_down(now_ms);
+        self.settle_down();
         Ok(())
     }
 }

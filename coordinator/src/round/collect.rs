@@ -1,19 +1,50 @@
 //! Phase 2: the slot is open; masked vectors arrive and go into one running sum.
 //!
 //! A vector is stored chunk by chunk as it arrives and added to the sum only when its signed root has been checked, so
-//! that a hospital cut off in the middle leaves no trace in the sum. Memory: one sum, whatever the number of hospitals.
+//! that a hospital cut off in the middle leaves no trace in the sum. Memory: one sum of at most [`SUM_BYTES_MAX`], whatever the
+//! number of hospitals; a larger one lives where [`Lanes`] says.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use leben_privacy::layout::Geometry;
 use leben_privacy::secure_sum::{Collector, Directory, Opening, RoundId, SealedShare, Upload};
-use leben_privacy::{Layout, Sum};
+use leben_privacy::{LaneStore, Layout, Sum};
 use leben_protocol::frame::JobOrder;
 use leben_protocol::reject::{Reject, RejectCode};
 
 use super::prepare::Ready;
 use super::{Action, Rules};
 use crate::roster::Roster;
+
+/// Most bytes on the wire of a vector whose sum is kept in memory: 16 MiB, which are up to 29 MB of lanes.
+pub const SUM_BYTES_MAX: u64 = 16 << 20;
+
+/// Makes the store of a sum that is larger than [`SUM_BYTES_MAX`], one for each slot.
+#[derive(Clone)]
+pub struct Lanes(Arc<dyn Fn() -> Arc<dyn LaneStore> + Send + Sync>);
+
+impl Lanes {
+    /// From what makes one.
+    pub fn new(make: impl Fn() -> Arc<dyn LaneStore> + Send + Sync + 'static) -> Lanes {
+        Lanes(Arc::new(make))
+    }
+}
+
+impl std::fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lanes")
+    }
+}
+
+/// An upload that is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whose.
+    pub seat: u16,
+    /// What its chunks must look like.
+    pub geometry: Arc<Geometry>,
+}
 
 /// What the hospitals are told when a slot of this round opens: the same for every slot of the round.
 #[derive(Clone, Debug)]
@@ -36,6 +67,8 @@ pub struct Opened {
     pub checkpoint: [u8; 32],
     /// Counts starts of the job by the coordinator, so that two starts never share a transcript.
     pub epoch: u32,
+    /// Where a large sum lives; `None`: in memory like a small one.
+    pub lanes: Option<Lanes>,
 }
 
 /// The open slot.
@@ -45,6 +78,7 @@ pub struct Collect {
     cohort: Vec<u16>,
     sealed: BTreeMap<u16, Vec<SealedShare>>,
     state_bytes: u64,
+    geometry: Arc<Geometry>,
     chunks_total: u64,
     threshold: u16,
     collector: Collector,
@@ -95,12 +129,20 @@ impl Collect {
             checkpoint: opened.checkpoint,
         };
         let layout = opened.layout.as_ref().clone();
-        let sum = Sum::new(layout.clone(), opened.hospitals_max).map_err(refused)?;
+        let geometry = Arc::new(layout.geometry(opened.hospitals_max).map_err(refused)?);
+        let sum = match &opened.lanes {
+            Some(lanes) if geometry.wire_bytes() > SUM_BYTES_MAX => {
+                Sum::stored(layout.clone(), opened.hospitals_max, (lanes.0)())
+            }
+            _ => Sum::new(layout.clone(), opened.hospitals_max),
+        };
+        let sum = sum.map_err(refused)?;
         let collector = Collector::new(opened.directory.as_ref().clone(), opening.clone(), layout, rules.hospitals_min)
             .map_err(refused)?;
         let cohort: Vec<u16> = opening.cohort.iter().map(|key| key.hospital_index).collect();
         let phase = Collect {
-            chunks_total: opened.layout.chunk_count(opened.hospitals_max).map_err(refused)? as u64,
+            chunks_total: geometry.chunk_count() as u64,
+            geometry,
             state_bytes: opened.state_bytes,
             seen_ms: cohort.iter().map(|seat| (*seat, now_ms)).collect(),
             chunks: BTreeMap::new(),
@@ -158,7 +200,7 @@ impl Collect {
     }
 
     /// May this hospital upload now?
-    pub fn expects_upload(&self, seat: u16, slot: u64, chunks: u64) -> Result<(), Reject> {
+    pub fn expects_upload(&self, seat: u16, slot: u64, chunks: u64) -> Result<Wanted, Reject> {
         if slot != self.slot() || !self.cohort.contains(&seat) {
             return Err(super::wrong_slot(slot, self.slot()));
         }
@@ -166,7 +208,7 @@ impl Collect {
             let text = format!("{chunks} chunks announced, the layout has {}", self.chunks_total);
             return Err(Reject::new(RejectCode::Malformed, text));
         }
-        Ok(())
+        Ok(Wanted { seat, geometry: self.geometry.clone() })
     }
 
     /// A hospital cannot take part in this slot (it lost the slot's secrets in a restart, say).
@@ -207,10 +249,13 @@ impl Collect {
         Ok(())
     }
 
-    /// Adds one stored chunk of the seat being folded.
-    pub fn handle_fold_chunk(&mut self, index: u64, bytes: &[u8]) -> Result<(), Reject> {
-        let index = usize::try_from(index).map_err(refused)?;
-        self.sum.add_chunk(index, bytes).map_err(refused)
+    /// Adds a run of stored chunks of the seat being folded, the first of them with this index.
+    pub fn handle_fold(&mut self, slot: u64, first: u64, chunks: &[Vec<u8>]) -> Result<(), Reject> {
+        if slot != self.slot() {
+            return Err(super::wrong_slot(slot, self.slot()));
+        }
+        let first = usize::try_from(first).map_err(refused)?;
+        self.sum.add_uploads(first, &[chunks]).map_err(refused)
     }
 
     /// The seat's last chunk was added.

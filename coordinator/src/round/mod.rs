@@ -29,7 +29,7 @@ use collect::Collect;
 use prepare::Preparation;
 use unmask::Unmasking;
 
-pub use collect::Opened;
+pub use collect::{Lanes, Opened, Wanted};
 
 /// What the shell has to do, in this order; a later one may rely on an earlier one having reached the disk.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ pub enum Action {
         /// What the slot's masks and signatures are bound to.
         transcript: [u8; 32],
     },
-    /// The upload of this seat is complete and its trailer good: add its chunks to the sum.
+    /// The upload of this seat is complete and its trailer good: add its chunks to the sum, from the first to the last with
+    /// [`Round::handle_fold`], then [`Round::handle_folded`]. Other things may happen in between.
     Fold {
         /// The slot.
         slot: u64,
@@ -259,11 +260,14 @@ impl Round {
         Ok(())
     }
 
-    /// One stored chunk of the seat that [`Action::Fold`] named, in order.
-    pub fn handle_fold_chunk(&mut self, index: u64, bytes: &[u8]) -> Result<(), Reject> {
+    /// A run of stored chunks of the seat that [`Action::Fold`] named, in order, the first of them with this index.
+    ///
+    /// # Errors
+    /// [`RejectCode::WrongSlot`]: the slot has ended, the rest is of no use. Anything else is this coordinator's fault.
+    pub fn handle_fold(&mut self, slot: u64, first: u64, chunks: &[Vec<u8>]) -> Result<(), Reject> {
         match &mut self.phase {
-            Phase::Collect(phase) => phase.handle_fold_chunk(index, bytes),
-            _ => Err(Reject::new(RejectCode::WrongSlot, "the slot ended before this chunk was added")),
+            Phase::Collect(phase) => phase.handle_fold(slot, first, chunks),
+            _ => Err(wrong_slot(slot, self.slot())),
         }
     }
 
@@ -326,8 +330,8 @@ impl Round {
         }
     }
 
-    /// Is this upload wanted, and from which chunk count on is it complete?
-    pub fn expects_upload(&self, seat: u16, slot: u64, chunks: u64) -> Result<(), Reject> {
+    /// Is this upload wanted, and what must its chunks look like?
+    pub fn expects_upload(&self, seat: u16, slot: u64, chunks: u64) -> Result<Wanted, Reject> {
         match &self.phase {
             Phase::Collect(phase) => phase.expects_upload(seat, slot, chunks),
             _ => Err(wrong_slot(slot, self.slot())),

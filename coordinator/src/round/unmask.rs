@@ -112,6 +112,7 @@ impl Unmasking {
             }
             return Poll::Lost("too few hospitals gave the shares that open the sum".into());
         };
+        // Nothing is computed yet: the algorithm reads what it needs, as it needs it.
         match self.sum.unmask(pads) {
             Ok(sum) => Poll::Summed(Box::new(sum)),
             Err(error) => Poll::Lost(error.to_string()),

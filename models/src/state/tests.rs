@@ -1,3 +1,4 @@
+use leben_privacy::SourceError;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 
@@ -16,7 +17,7 @@ fn sample() -> State {
 
 #[test]
 fn published_reader_sees_the_same_tensors() {
-    let bytes = sample().to_bytes();
+    let bytes = sample().to_bytes().unwrap();
     let read = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(read.names().len(), 3);
     let model = read.tensor("model").unwrap();
@@ -32,20 +33,20 @@ fn published_reader_sees_the_same_tensors() {
 #[test]
 fn round_trip_and_digest_do_not_depend_on_the_order_of_insertion() {
     let state = sample();
-    assert_eq!(State::from_bytes(&state.to_bytes()).unwrap(), state);
+    assert_eq!(State::from_bytes(&state.to_bytes().unwrap()).unwrap(), state);
     let other = State::default()
         .with_word("outcome", "ta\"rget\u{e9}")
         .with_word("terms", "[\"age\",\"sex\"]")
         .with32("model", vec![0.1, -2.5, f32::MAX])
         .with_matrix("trace", 2, vec![1.0, 2.0, 3.0, 4.0])
         .with("beta", vec![0.5, -1.25, f64::MIN_POSITIVE]);
-    assert_eq!(other.digest(), state.digest());
-    assert_eq!(State::from_bytes(&State::default().to_bytes()).unwrap(), State::default());
+    assert_eq!(other.digest().unwrap(), state.digest().unwrap());
+    assert_eq!(State::from_bytes(&State::default().to_bytes().unwrap()).unwrap(), State::default());
 }
 
 #[test]
 fn an_encoding_with_blanks_or_another_order_is_refused() {
-    let bytes = sample().to_bytes();
+    let bytes = sample().to_bytes().unwrap();
     let mut longer = bytes.clone();
     longer.push(0);
     assert!(State::from_bytes(&longer).is_err());
@@ -68,7 +69,7 @@ fn a_tensor_is_read_as_what_it_is() {
     assert!(text(state.values32("beta").unwrap_err()).contains("holds 64-bit floats where 32-bit"));
     assert!(text(state.vector32("model", 4).unwrap_err()).contains("3 values, not 4"));
     assert!(text(state.values32("gamma").unwrap_err()).contains("no tensor 'gamma'"));
-    assert_ne!(state.digest(), sample().with("model", vec![0.1, -2.5, 3.0]).digest());
+    assert_ne!(state.digest().unwrap(), sample().with("model", vec![0.1, -2.5, 3.0]).digest().unwrap());
 }
 
 /// The digest is made block by block; it must be that of the whole.
@@ -76,9 +77,9 @@ fn a_tensor_is_read_as_what_it_is() {
 fn the_digest_is_that_of_the_bytes() {
     let long = sample().with32("long", vec![1.5; 10_001]).with("wide", vec![-0.5; 9_000]);
     for state in [long, sample(), State::default()] {
-        let whole: [u8; 32] = Sha256::digest(state.to_bytes()).into();
-        assert_eq!(state.digest(), whole);
-        assert_eq!(State::from_bytes(&state.to_bytes()).unwrap(), state);
+        let whole: [u8; 32] = Sha256::digest(state.to_bytes().unwrap()).into();
+        assert_eq!(state.digest().unwrap(), whole);
+        assert_eq!(State::from_bytes(&state.to_bytes().unwrap()).unwrap(), state);
     }
 }
 
@@ -113,6 +114,79 @@ fn other_types_gaps_and_shared_bytes_are_refused() {
     assert_eq!(State::from_bytes(&by_hand(&twice, &[0; 8])), Err(StateError::NotCanonical));
 }
 
+/// A source of numbers that lie nowhere; it breaks from `bad_from` on.
+struct Made {
+    count: usize,
+    bad_from: usize,
+}
+
+impl Source<f32> for Made {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn read(&self, first: usize, out: &mut [f32]) -> Result<(), SourceError> {
+        if first + out.len() > self.bad_from {
+            return Err(SourceError("the disk is gone".into()));
+        }
+        out.iter_mut().enumerate().for_each(|(i, value)| *value = (first + i) as f32);
+        Ok(())
+    }
+}
+
+fn made(bad_from: usize) -> Arc<Made> {
+    Arc::new(Made { count: OUTSIDE_VALUES_MIN + 4_099, bad_from })
+}
+
+fn opened(bytes: Vec<u8>) -> Result<State, StateError> {
+    let bytes: &'static [u8] = bytes.leak();
+    State::open(Arc::new(bytes))
+}
+
+/// In memory, worked out when asked, left in a file: one state, one encoding.
+#[test]
+fn a_tensor_outside_memory_has_the_bytes_of_one_inside() {
+    let count = OUTSIDE_VALUES_MIN + 4_099;
+    let outside = sample().with_source32("model", made(usize::MAX)).unwrap();
+    let inside = sample().with32("model", (0..count).map(|i| i as f32).collect());
+    let bytes = inside.to_bytes().unwrap();
+    assert_eq!(outside.to_bytes().unwrap(), bytes);
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    assert_eq!(outside.digest().unwrap(), digest);
+    let mut written = Vec::new();
+    assert_eq!(outside.write_to(&mut written).unwrap(), (bytes.len() as u64, digest));
+    assert_eq!(written, bytes);
+
+    let file = opened(bytes.clone()).unwrap();
+    assert_eq!((&file, &file), (&inside, &outside));
+    assert_ne!(file, sample());
+    assert_eq!(file.digest().unwrap(), digest);
+    assert_eq!(file.values("beta").unwrap(), inside.values("beta").unwrap());
+    let mut some = [0.0; 3];
+    file.source32("model", count).unwrap().read(OUTSIDE_VALUES_MIN, &mut some).unwrap();
+    assert_eq!(some, [0.0, 1.0, 2.0].map(|i| i + OUTSIDE_VALUES_MIN as f32));
+    assert!(file.source32("model", count).unwrap().read(count - 1, &mut some).is_err());
+    assert!(file.source32("model", count - 1).err().unwrap().to_string().contains("values, not"));
+    assert!(file.values32("model").unwrap_err().to_string().contains("in blocks"));
+
+    // A file that is too short, or longer than it says, is no state.
+    assert!(matches!(opened(bytes[..bytes.len() - 1].to_vec()), Err(StateError::Malformed(_))));
+    assert_eq!(opened([bytes, vec![0]].concat()), Err(StateError::NotCanonical));
+}
+
+#[test]
+fn a_tensor_that_cannot_be_read_is_an_error_in_words() {
+    let state = sample().with_source32("model", made(OUTSIDE_VALUES_MIN)).unwrap();
+    let gone = StateError::Unreadable("the disk is gone".into());
+    assert_eq!(state.to_bytes(), Err(gone.clone()));
+    assert_eq!(state.digest(), Err(gone));
+    assert!(state.write_to(&mut std::io::sink()).unwrap_err().to_string().contains("the disk is gone"));
+    assert_ne!(state, state.clone());
+    let full = &mut [0u8; 100][..];
+    let state = sample().with_source32("model", made(usize::MAX)).unwrap();
+    assert!(matches!(state.write_to(&mut &mut *full), Err(WriteError::Io(_))));
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -122,27 +196,27 @@ proptest! {
     #[test]
     fn a_flipped_bit_never_gives_the_same_state(position in 0_usize..400, bit in 0_u8..8) {
         let state = sample();
-        let mut bytes = state.to_bytes();
+        let mut bytes = state.to_bytes().unwrap();
         let position = position % bytes.len();
         bytes[position] ^= 1 << bit;
         if let Ok(other) = State::from_bytes(&bytes) {
-            prop_assert_ne!(other.digest(), state.digest());
+            prop_assert_ne!(other.digest().unwrap(), state.digest().unwrap());
         }
     }
 
     #[test]
     fn any_vector_round_trips(values in proptest::collection::vec(any::<f64>(), 0..50)) {
-        let bytes = State::default().with("v", values).to_bytes();
-        prop_assert_eq!(State::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+        let bytes = State::default().with("v", values).to_bytes().unwrap();
+        prop_assert_eq!(State::from_bytes(&bytes).unwrap().to_bytes().unwrap(), bytes);
     }
 
     #[test]
     fn any_vector_of_f32_round_trips(values in proptest::collection::vec(any::<u32>(), 0..50)) {
         // Every bit pattern, NaN payloads included.
         let floats: Vec<f32> = values.iter().map(|bits| f32::from_bits(*bits)).collect();
-        let bytes = State::default().with32("v", floats).to_bytes();
+        let bytes = State::default().with32("v", floats).to_bytes().unwrap();
         let back = State::from_bytes(&bytes).unwrap();
         prop_assert_eq!(back.values32("v").unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>(), values);
-        prop_assert_eq!(back.to_bytes(), bytes);
+        prop_assert_eq!(back.to_bytes().unwrap(), bytes);
     }
 }

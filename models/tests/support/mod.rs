@@ -101,7 +101,7 @@ fn run(algorithm: &dyn Algorithm, from: Option<&State>, tables: &[Table]) -> Res
     let hospitals = u16::try_from(tables.len()).unwrap();
     for rounds in 1..=algorithm.rounds_max() {
         // What a hospital is told went over the wire as bytes.
-        state = State::from_bytes(&state.to_bytes()).unwrap();
+        state = State::from_bytes(&state.to_bytes().unwrap()).unwrap();
         let layout = algorithm.layout(&state, hospitals)?;
         layout.validate(hospitals).unwrap();
         let mut rounded = Vec::new();

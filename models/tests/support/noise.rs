@@ -61,7 +61,7 @@ impl Plain {
 pub fn run(algorithm: &dyn Algorithm, from: Option<&State>, tables: &[Table], seed: u64) -> Result<Fitted, Finding> {
     let mut state = algorithm.start(from)?;
     for rounds in 1..=algorithm.rounds_max() {
-        state = State::from_bytes(&state.to_bytes()).unwrap();
+        state = State::from_bytes(&state.to_bytes().unwrap()).unwrap();
         let seed = seed * 1000 + u64::from(rounds);
         let sum = Plain::of(algorithm, &state, tables, seed)?.noisy(seed);
         match algorithm.combine(&state, &sum)? {

@@ -236,7 +236,21 @@ fn every_way_of_adding_gives_the_same_sum() {
         assert_eq!(values, reference.segment(name).unwrap()[chunk.lane..][..chunk.lanes]);
     }
     assert_eq!(opened.chunk_into(count, &mut values), Err(SumError::NoSuchChunk { chunk: count, count }));
-    assert_eq!(opened.collect().unwrap(), reference);
+    // Pieces of any length and place, some of whole chunks; nothing of them is kept.
+    let opened = opened.into_sum();
+    for (name, len) in [("exact", 40_001), ("compact", 250_000)] {
+        let source = opened.source(name).unwrap();
+        assert_eq!(source.count(), len);
+        for (first, piece) in [(0, len), (0, 1), (1, 39_999), (32_768, 7_000), (len - 3, 3), (len, 0)] {
+            let mut out = vec![0f64; piece];
+            source.read(first, &mut out).unwrap();
+            assert_eq!(out, reference.segment(name).unwrap()[first..][..piece], "{name} {first} {piece}");
+        }
+        assert!(source.read(len - 2, &mut [0.0; 3]).is_err());
+        assert!(source.read(usize::MAX, &mut [0.0; 3]).is_err());
+    }
+    assert!(matches!(opened.source("none"), Err(SumError::NoSegment(_))));
+    assert_eq!(opened, reference);
 }
 
 #[test]

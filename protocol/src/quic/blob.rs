@@ -132,6 +132,24 @@ impl BlobReader {
         Ok(taken_bytes)
     }
 
+    /// Whether nothing is missing: whoever has it all need not ask for it, but must [`verify`](BlobReader::verify) it.
+    pub fn is_whole(&self) -> bool {
+        self.next_index == chunks_of(self.blob.bytes)
+    }
+
+    /// Compares what was taken up with the announced digest, without asking anybody.
+    ///
+    /// # Errors
+    /// [`LinkError::Misbehaved`] with `DigestMismatch`, also where something is missing: throw it away.
+    pub fn verify(self) -> Result<(), LinkError> {
+        let digest: [u8; 32] = self.hasher.finalize().into();
+        if digest == self.blob.digest {
+            return Ok(());
+        }
+        let words = format!("announced SHA-256 {}, received {}", hex::encode(self.blob.digest), hex::encode(digest));
+        Err(LinkError::misbehaved(RejectCode::DigestMismatch, words))
+    }
+
     /// Asks for what is missing and writes it to `sink`, which is flushed. Returns the bytes received.
     /// An error names what is wrong; what was written before it stays good for [`resume`](BlobReader::resume), except after
     /// `DigestMismatch`: then throw it away.
@@ -156,12 +174,7 @@ impl BlobReader {
         }
         let last = chunks.next_index();
         sink.flush().await.map_err(|error| TransferError::Local { index: last, error })?;
-        let digest: [u8; 32] = self.hasher.finalize().into();
-        if digest != self.blob.digest {
-            let words =
-                format!("announced SHA-256 {}, received {}", hex::encode(self.blob.digest), hex::encode(digest));
-            return Err(LinkError::misbehaved(RejectCode::DigestMismatch, words).into());
-        }
+        self.verify()?;
         Ok(received_bytes)
     }
 }

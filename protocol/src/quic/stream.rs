@@ -160,6 +160,15 @@ impl FrameReader {
         Ok(Some((u64::from_le_bytes(*index), bytes)))
     }
 
+    /// What has arrived of a chunk when reading it ended in an error: its index, and the first of its bytes.
+    pub(crate) fn partial_chunk(&self) -> Option<(u64, &[u8])> {
+        if self.delivered || self.head_filled < LENGTH_BYTES {
+            return None;
+        }
+        let (index, bytes) = self.body.get(..self.body_filled)?.split_first_chunk()?;
+        Some((u64::from_le_bytes(*index), bytes))
+    }
+
     /// Stops reading: the peer's writes fail with [`LinkError::Refused`] and this code. The words, if any, must be said in a
     /// frame before.
     pub fn refuse(&mut self, code: RejectCode) {

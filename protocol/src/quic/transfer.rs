@@ -3,6 +3,7 @@
 //! On the stream: a [`Parcel`] (what, how many chunks in all, from which on), then the chunks, each with its index, then a
 //! [`Trailer`]. Where a transfer goes on after a cut, the receiver says the next index it needs *before* the parcel: in a
 //! frame of its own kind (`UploadReply::From` for an upload, [`Resume`] for a blob), because only it knows what it has stored.
+//! An upload goes on in the middle of a chunk where a cut left one ([`ChunkReader::partial`]); its first frame is then shorter.
 //!
 //! The sender asks its source for one chunk at a time and waits until QUIC has taken it, so what is in memory is one chunk,
 //! [`SEND_WINDOW_BYTES`](crate::limits::SEND_WINDOW_BYTES) unacknowledged, and at the other end
@@ -140,6 +141,12 @@ impl<'a> ChunkReader<'a> {
         }
         self.next_index = expected.saturating_add(1);
         Ok(Some((index, bytes)))
+    }
+
+    /// After an error of [`next`](ChunkReader::next): what has arrived of the chunk under way, with its index, if it is the one
+    /// that should come. A receiver that keeps it need not be sent it again.
+    pub fn partial(&self) -> Option<(u64, &[u8])> {
+        self.reader.partial_chunk().filter(|(index, bytes)| *index == self.next_index && !bytes.is_empty())
     }
 
     /// Index of the chunk that comes next: what to ask for after a cut.

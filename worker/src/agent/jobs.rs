@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::table::Phase;
+use leben_models::State;
+use leben_models::state::StateError;
 use leben_privacy::secure_sum::{JobKeys, Journal, MemberKeys, Participant};
 use leben_protocol::frame::{ContractId, JobOrder, JobReport, Report};
 use leben_protocol::reject::Reject;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Action, Agent, StoredJob};
@@ -115,11 +118,16 @@ impl Agent {
         self.settle_job(now_ms, &id, slot, done);
     }
 
-    /// The model state that [`Action::FetchState`] asked for.
+    /// The model state that [`Action::FetchState`] asked for, in memory.
     pub fn handle_state(&mut self, now_ms: u64, id: &ContractId, bytes: &[u8]) {
+        self.handle_fetched(now_ms, id, Sha256::digest(bytes).into(), State::from_bytes(bytes));
+    }
+
+    /// The same as it was read from a file: the SHA-256 over all bytes of the file, and the state.
+    pub fn handle_fetched(&mut self, now_ms: u64, id: &ContractId, digest: [u8; 32], state: Result<State, StateError>) {
         let Some(participation) = self.jobs.get_mut(id).and_then(|job| job.participation.as_mut()) else { return };
         let slot = participation.waiting_slot().unwrap_or(0);
-        let done = participation.handle_state(bytes);
+        let done = participation.handle_fetched(digest, state);
         self.settle_job(now_ms, id, slot, done);
     }
 

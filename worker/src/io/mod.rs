@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`config`] (`worker.toml`), [`keys`] and [`mod@join`] (how a hospital comes in), [`store`] and [`budgets`] (what is on disk),
 //! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up), [`rotation`] (its key over time),
-//! [`request`] (questions on it), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
+//! [`request`] (questions on it), [`states`] (models on the disk), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
 //! loop that carries out the agent's actions), [`view`] and [`evidence`] (what others are shown, and what was
 //! found), [`metrics`], [`check`], [`cli`], [`cli_keys`]. By itself stands [`witness`]: a plain witness for outsiders.
 
@@ -24,6 +24,7 @@ pub mod request;
 pub mod rotation;
 pub mod shell;
 pub mod sources;
+pub mod states;
 pub mod store;
 mod tasks;
 pub mod upload;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use leben_models::state::STATE_BYTES_MAX;
 use leben_protocol::frame::{Answer, ContractId, Hello, Request};
 use leben_protocol::quic::{Blob, BlobReader, Connection, FrameReader, FrameWriter, LinkError, TransferError};
 use leben_protocol::reject::{Reject, RejectCode};
+use tokio::fs::File;
 
 /// How long the other side's end of stream is awaited.
 const PART_MAX: Duration = Duration::from_secs(2);
@@ -35,38 +35,29 @@ pub async fn append(link: &Connection, envelope: Vec<u8>) -> Result<Result<u64, 
     }
 }
 
-/// Fetches a model state into `bytes`, which keeps what an earlier try has stored.
+/// Fetches what is missing of a model state into `file`; `reader` has taken up what is there.
 ///
 /// # Errors
 /// The link, or something other than what was asked for.
 pub async fn fetch_state(
     link: &Connection,
     contract: ContractId,
-    expected: Blob,
-    bytes: &mut Vec<u8>,
+    (expected, reader): (Blob, BlobReader),
+    file: &mut File,
 ) -> Result<(), LinkError> {
-    let (answer, mut writer, mut reader) = ask(link, Request::State { contract, digest: expected.digest }).await?;
+    let (answer, mut writer, mut from) = ask(link, Request::State { contract, digest: expected.digest }).await?;
     match answer {
         Answer::Rejected(reject) => return Err(LinkError::Refused(reject)),
         Answer::Blob { bytes, digest } if (Blob { bytes, digest }) == expected => {}
         _ => return Err(unexpected("the model state that was ordered")),
     }
-    let mut blob = BlobReader::new(expected, STATE_BYTES_MAX as u64)?;
-    let kept = blob.resume(&mut bytes.as_slice()).await.map_err(local)?;
-    bytes.truncate(usize::try_from(kept).unwrap_or(0));
-    let received = blob.receive(&mut writer, &mut reader, bytes).await;
-    if received.is_ok() {
-        part(writer, reader).await;
-    }
-    match received {
-        Ok(_) => Ok(()),
-        Err(TransferError::Link(error)) => {
-            if error.reject().and_then(Reject::kind) == Some(RejectCode::DigestMismatch) {
-                bytes.clear();
-            }
-            Err(error)
+    match reader.receive(&mut writer, &mut from, file).await {
+        Ok(_) => {
+            part(writer, from).await;
+            Ok(())
         }
-        Err(TransferError::Local { error, .. }) => Err(local(error)),
+        Err(TransferError::Link(error)) => Err(error),
+        Err(TransferError::Local { error, .. }) => Err(LinkError::Local { why: error.to_string() }),
     }
 }
 
@@ -78,8 +69,4 @@ pub async fn part(mut writer: FrameWriter, mut reader: FrameReader) {
 
 fn unexpected(what: &str) -> LinkError {
     LinkError::Misbehaved(Reject::new(RejectCode::UnexpectedFrame, format!("{what} was expected")))
-}
-
-fn local(error: std::io::Error) -> LinkError {
-    LinkError::Local { why: error.to_string() }
 }

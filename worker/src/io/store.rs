@@ -6,7 +6,7 @@
 //! keys/*.key             private keys, 0600;  next/, old/ of a rotation
 //! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
 //! witness                the checkpoint cosigned last
-//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json
+//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, the round's model (see `states`)
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
 //! evidence/              why it stopped signing; fork-*.json prove that the log signed two histories (see `evidence`)
@@ -43,6 +43,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::link::Holds;
+use super::states::StateFolder;
 use crate::agent::{Standing, Status, StoredJob};
 use crate::audit::{self, AuditEntry};
 use crate::gossip::Compared;
@@ -305,6 +306,11 @@ impl Store {
         let temporary = self.folder.join("status.json.tmp");
         let written = fs::write(&temporary, to_json(status)).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|error| DiskError::Io { what: "write", path, error })
+    }
+
+    /// Where a job's model states lie.
+    pub fn states(&self, contract: &ContractId) -> StateFolder {
+        StateFolder::new(&self.job(contract))
     }
 
     fn job(&self, contract: &ContractId) -> PathBuf {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use leben_contracts::agreement::party::Code;
 use leben_contracts::ledger::evidence::EVIDENCE_BYTES_MAX;
+use leben_models::State;
+use leben_models::state::StateError;
 use leben_protocol::frame::{ContractId, Report, UploadTrailer};
 use leben_protocol::http::{self, Url};
 use leben_protocol::quic::{Blob, LinkError};
@@ -15,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use super::link::Shared;
 use super::request;
+use super::states::StateFolder;
 use super::upload::{self, Ended, Upload};
 use super::work::{Tables, compute};
 use crate::agent::AppendKey;
@@ -24,7 +27,7 @@ use crate::refusal::{Reason, Refusal};
 /// What tasks tell the loop.
 pub(super) enum Event {
     Appended(AppendKey, Result<u64, Option<Reject>>),
-    State(ContractId, Vec<u8>),
+    State(ContractId, [u8; 32], Result<State, StateError>),
     NoState(ContractId, Reject),
     Streamed(ContractId, u64, [u8; 32]),
     Unworkable(ContractId, u64, Refusal),
@@ -137,16 +140,16 @@ impl Tasks {
         });
     }
 
-    pub(super) fn fetch(&mut self, contract: ContractId, blob: Blob) {
+    pub(super) fn fetch(&mut self, contract: ContractId, blob: Blob, folder: StateFolder) {
         let (events, shared) = (self.events.clone(), self.shared.clone());
         let task = tokio::spawn(async move {
-            let mut bytes = Vec::new();
             while let Some(link) = shared.connected().await {
-                match request::fetch_state(&link, contract, blob, &mut bytes).await {
-                    Ok(()) => return drop(events.send(Event::State(contract, bytes)).await),
+                match folder.fetch(&link, contract, blob).await {
+                    Ok(state) => return drop(events.send(Event::State(contract, blob.digest, state)).await),
                     Err(LinkError::Refused(reject)) if !reject.is_temporary() && link.close_reason().is_none() => {
                         return drop(events.send(Event::NoState(contract, reject)).await);
                     }
+                    Err(error @ LinkError::Local { .. }) => tracing::warn!(%error, "the model state is fetched again"),
                     Err(error) => tracing::debug!(%error, "the model state is fetched again"),
                 }
                 tokio::time::sleep(Duration::from_millis(300)).await;
@@ -177,8 +180,14 @@ impl Tasks {
                 }
             });
             let upload = Upload { contract, slot, masked, ask_trailer: Some(ask), trailer: Some(trailer) };
-            let ended = upload::run(upload, shared).await;
-            let _ = events.send(Event::Uploaded(contract, slot, ended)).await;
+            let _ = events
+                .send(match upload::run(upload, shared).await {
+                    Ended::Unreadable(error) => {
+                        Event::Unworkable(contract, slot, Refusal::new(Reason::Contribution, error.to_string()))
+                    }
+                    ended => Event::Uploaded(contract, slot, ended),
+                })
+                .await;
         });
         let running = Running { slot, task: task.abort_handle(), trailer: Some(trailer_in) };
         if let Some(before) = self.running.insert(contract, running) {

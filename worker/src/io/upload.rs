@@ -1,4 +1,4 @@
-//! A masked vector on its way: chunk by chunk, from where the coordinator has stored it, over as many links as it takes.
+//! A masked vector on its way: chunk by chunk, from the byte up to which the coordinator has it, over as many links as it takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub enum Ended {
     Unwanted(Reject),
     /// The agent gave no trailer: the slot is over here.
     Dropped,
+    /// The values could not be read a second time.
+    Unreadable(ContributionError),
 }
 
 /// Sends until it is stored or not wanted.
@@ -69,9 +71,9 @@ async fn attempt(
     let chunks = upload.masked.chunk_count() as u64;
     let (mut writer, mut reader) = link.open_bi().await?;
     writer.send(&Hello::Upload { contract: upload.contract, slot: upload.slot, chunks }).await?;
-    let start = match reader.expect::<UploadReply>().await? {
-        UploadReply::From { next_index } if next_index <= chunks => next_index,
-        UploadReply::From { .. } => return Err(unexpected("it asks for a chunk behind the end")),
+    let masked = &upload.masked;
+    let (start, held) = match reader.expect::<UploadReply>().await? {
+        UploadReply::From { next_index, held_bytes } => (next_index, place(masked, next_index, held_bytes)?),
         UploadReply::Stored => return Ok(Ended::Stored),
         UploadReply::Rejected(reject) => return Err(LinkError::Refused(reject)),
     };
@@ -79,19 +81,27 @@ async fn attempt(
         let _ = shared.cut.send(away).await;
         return Err(link.closed().await);
     }
-    let masked = &upload.masked;
     let parcel = Parcel { kind: ParcelKind::Masked, chunks, start };
     let sent = send_chunks(&mut writer, parcel, |index| {
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        let chunk = masked.chunk(index)?;
-        roots.note(index, leaf_hash(&chunk));
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        let mut chunk = masked.chunk(at)?;
+        roots.note(at, leaf_hash(&chunk));
+        if index == start {
+            // The coordinator has these already.
+            chunk.drain(..held);
+        }
         Ok::<_, ContributionError>(chunk)
     });
-    sent.await.map_err(|error| match error {
-        TransferError::Link(error) => error,
-        TransferError::Local { error, .. } => LinkError::Local { why: error.to_string() },
-    })?;
-    let Some(trailer) = trailer(upload, roots, signed).await? else { return Ok(Ended::Dropped) };
+    match sent.await {
+        Ok(_) => {}
+        Err(TransferError::Link(error)) => return Err(error),
+        Err(TransferError::Local { error, .. }) => return Ok(Ended::Unreadable(error)),
+    }
+    let trailer = match trailer(upload, roots, signed).await {
+        Ok(Some(trailer)) => trailer,
+        Ok(None) => return Ok(Ended::Dropped),
+        Err(error) => return Ok(Ended::Unreadable(error)),
+    };
     writer.send(&trailer).await?;
     match reader.expect::<UploadReply>().await? {
         UploadReply::Stored => {
@@ -108,14 +118,12 @@ async fn trailer(
     upload: &mut Upload,
     roots: &mut ChunkRoot,
     signed: &mut Option<UploadTrailer>,
-) -> Result<Option<UploadTrailer>, LinkError> {
+) -> Result<Option<UploadTrailer>, ContributionError> {
     if signed.is_none() {
         // Chunks that the coordinator said it had, and that this task did not send: they count as they are here.
         for index in 0..upload.masked.chunk_count() {
             if !roots.has(index) {
-                let chunk = upload.masked.chunk(index);
-                let chunk = chunk.map_err(|error| LinkError::Local { why: error.to_string() })?;
-                roots.note(index, leaf_hash(&chunk));
+                roots.note(index, leaf_hash(&upload.masked.chunk(index)?));
             }
         }
         let (Some(root), Some(ask), Some(trailer)) = (roots.root(), upload.ask_trailer.take(), upload.trailer.take())
@@ -131,6 +139,17 @@ async fn trailer(
         }
     }
     Ok(signed.clone())
+}
+
+/// How many bytes of the first chunk are left out; the place must lie within the vector.
+fn place(masked: &Masked, next_index: u64, held_bytes: u32) -> Result<usize, LinkError> {
+    let held = usize::try_from(held_bytes).unwrap_or(usize::MAX);
+    let index = usize::try_from(next_index).unwrap_or(usize::MAX);
+    let within = match masked.chunk_bytes(index) {
+        Some(bytes) => held < bytes,
+        None => index == masked.chunk_count() && held == 0,
+    };
+    if within { Ok(held) } else { Err(unexpected("a place behind the end is asked for; one within the vector")) }
 }
 
 fn unexpected(what: &str) -> LinkError {

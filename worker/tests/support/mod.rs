@@ -546,7 +546,7 @@ impl Others {
             slot,
             round_id: RoundId { stage: 1, round: 1 },
             contract,
-            model_digest: state.digest(),
+            model_digest: state.digest().unwrap(),
             cohort: keys,
             layout_digest: layout.digest(),
             hospitals_max: 3,
@@ -554,7 +554,7 @@ impl Others {
             checkpoint: root,
         };
         let sealed = sealed.into_iter().filter(|share| share.to == 1).collect();
-        let bytes = state.to_bytes();
+        let bytes = state.to_bytes().unwrap();
         let order = JobOrder::Open { opening: Box::new(opening), sealed, state_bytes: bytes.len() as u64 };
         (job(order), bytes)
     }
