@@ -112,6 +112,7 @@ fn folder(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Go
         known: wish.known.as_deref().map(read_note).transpose()?,
         replay: Some(&mut state),
         progress: Some(tell),
+        growing: false,
     };
     let report = verify_folder(path, options)?;
     let contracts = state.contracts_len();

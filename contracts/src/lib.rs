@@ -15,9 +15,14 @@
 //!
 //! **The outsider's view** ([`verify`]). One function for a proof, one for a folder; every byte is checked.
 //!
+//! **After a coordinator** (`handover`, feature `fs`). Which certificate is the largest, whether two of them contradict each other, and
+//! whether a Handover goes on from a given history.
+//!
 //! Reading order: `ledger/canonical.rs`, `action.rs`, `entry.rs`, `action_file.rs`, `merkle.rs`, `tile.rs`, `builder.rs`, `note.rs`,
-//! `checkpoint.rs`, `policy.rs`, `proof.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`, `validator.rs`, `store/`, then `agreement/`, then `verify.rs`.
+//! `checkpoint.rs`, `policy.rs`, `proof.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`, `validator.rs`, `store/`, then `agreement/`, then `verify.rs`, `handover.rs`.
 
 pub mod agreement;
+#[cfg(feature = "fs")]
+pub mod handover;
 pub mod ledger;
 pub mod verify;

@@ -21,7 +21,7 @@ pub struct Genesis {
     pub log_key: PublicKey,
 }
 
-/// A party that the first entry enrols.
+/// A party that the first entry, or a Handover, enrols.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Founder {
@@ -81,7 +81,7 @@ pub struct PolicyChange {
     pub quorum: u32,
 }
 
-/// Stop: nothing but Heartbeat and Handover is accepted afterwards. By the coordinator, or by a quorum of validators in one envelope.
+/// Stop: nothing but a Handover is accepted afterwards. By the coordinator, or by a quorum of validators in one envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Freeze {
@@ -89,17 +89,18 @@ pub struct Freeze {
     pub code: Code,
 }
 
-/// Another coordinator goes on. Only after a Freeze; signed by the new coordinator's key and a quorum of validators' party keys.
+/// Another coordinator goes on, or the same one with other keys. Signed by the party key that it brings and by a quorum of the
+/// validators' party keys. It names the log that it goes on from, its own place included, so it fits one history and one index of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handover {
-    /// The new coordinator, an enrolled party; the actor.
-    pub coordinator: PartyId,
-    /// Entries in the certificate it goes on from.
+    /// The new coordinator, enrolled by this; the actor. It may be the party of before, whose keys were lost.
+    pub coordinator: Founder,
+    /// Entries it goes on from: the index of this one.
     pub size: u64,
-    /// Root of that certificate.
+    /// Root of the tree over them.
     pub root: Hash32,
-    /// The key that signs checkpoints from now on.
+    /// The key that signs checkpoints from now on; never used before.
     pub log_key: PublicKey,
 }
 

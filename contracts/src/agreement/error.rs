@@ -98,7 +98,7 @@ pub enum Reason {
         next: u64,
     },
     /// The log is frozen.
-    #[error("the ledger is frozen; only Heartbeat and Handover are accepted")]
+    #[error("the ledger is frozen; only a Handover is accepted")]
     Frozen,
     /// The first entry must be Genesis, and only it.
     #[error("the first entry must be Genesis, and no other may be")]

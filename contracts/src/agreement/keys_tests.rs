@@ -114,7 +114,7 @@ fn who_may_revoke_whom() {
     assert!(matches!(why(w.act("admin1", None, revoke("h2"))), Reason::Signers(m) if m.contains("2 have to, 1 did")));
     assert!(matches!(why(w.signed("admin1", None, revoke("h2"), &["admin1", "admin2", "h1"])), Reason::Signers(_)));
     assert!(matches!(why(w.signed("h2", None, revoke("h2"), &["h2", "h1"])), Reason::Signers(_)));
-    mismatch_says(w.signed("admin1", None, revoke("coord"), &["admin1", "admin2"]), "Freeze and Handover");
+    mismatch_says(w.signed("admin1", None, revoke("coord"), &["admin1", "admin2"]), "or by Handover");
     w.act("admin2", None, revoke("admin2")).unwrap();
     mismatch_says(w.act("admin1", None, revoke("admin1")), "the only admin");
     w.act("admin1", None, revoke("h2")).unwrap();

@@ -1,7 +1,9 @@
 //! Who may sign what, when and where: envelopes, keys, policy, credits.
 
 use super::body::*;
-use super::error::Reason;
+use super::error::{Reason, StepError};
+use super::hash::Hash32;
+use super::party::Role;
 use super::world::*;
 use crate::ledger::entry::{EntryError, Envelope, origin_hash};
 
@@ -100,14 +102,89 @@ fn policy_freeze_and_handover() {
     assert!(matches!(why(w.act("h1", None, freeze())), Reason::Signers(_)));
     w.signed("h1", None, freeze(), &["h1", "h2"]).unwrap();
     assert_eq!(why(w.act("team", None, body_transfer(1))), Reason::Frozen);
-    let next = Handover { coordinator: id("lab"), size: 3, root: hash("root"), log_key: public("lab", "log") };
-    let mut action = w.action("lab", None, &next.clone().into());
-    action.role = "coordinator".into();
-    assert!(matches!(why(w.push(sign(&action, &["lab", "h1"]))), Reason::Signers(_)));
-    w.push(sign(&action, &["lab", "h1", "h3"])).unwrap();
-    assert_eq!(w.state.coordinator(), Some(&id("lab")));
-    assert!(matches!(why(w.act("coord", None, Heartbeat {}.into())), Reason::Role { .. }), "no longer the coordinator");
+    assert_eq!(
+        why(w.act("h1", None, Heartbeat {}.into())),
+        Reason::Frozen,
+        "it would move the place that a Handover names"
+    );
+    handed(&mut w, "coord", "coord-new").unwrap();
+    assert!(!w.state.is_frozen());
     w.act("team", None, body_transfer(1)).unwrap();
+}
+
+fn handover(w: &World, party: &str, keyname: &str) -> Handover {
+    let coordinator = Founder { party: id(party), keys: keys(keyname), sealing: sealing(keyname) };
+    Handover { coordinator, size: w.state.next_index(), root: w.state.root(), log_key: public(keyname, "log") }
+}
+
+fn hand(w: &mut World, body: Handover, keyname: &str, signers: &[&str]) -> Result<Hash32, StepError> {
+    let party = body.coordinator.party.to_string();
+    let mut action = w.action(&party, None, &body.into());
+    action.role = "coordinator".into();
+    w.push(sign(&action, &[&[keyname], signers].concat()))
+}
+
+fn handed(w: &mut World, party: &str, keyname: &str) -> Result<Hash32, StepError> {
+    let body = handover(w, party, keyname);
+    hand(w, body, keyname, &["h1", "h3"])
+}
+
+#[test]
+fn a_handover_fits_one_place_and_takes_a_quorum_and_new_keys() {
+    let mut w = World::new();
+    let good = handover(&w, "coord", "coord-new");
+    let says = |w: &mut World, body: &Handover, key: &str, signers: &[&str], words: &str| {
+        let why = why(hand(w, body.clone(), key, signers));
+        assert!(why.to_string().contains(words), "{why}");
+    };
+    says(&mut w, &good, "coord-new", &["h1"], "1 validators signed, 2 have to");
+    says(&mut w, &good, "coord-new", &["h1", "team"], "1 validators signed, 2 have to");
+    says(&mut w, &good, "coord-new", &["h1", "h2", "team"], "team signed but has no say");
+    says(&mut w, &good, "coord", &["h1", "h2"], "signed with the party key that it brings");
+    for (size, root) in [(good.size + 1, good.root), (good.size - 1, good.root), (good.size, hash("another history"))] {
+        let body = Handover { size, root, ..good.clone() };
+        says(&mut w, &body, "coord-new", &["h1", "h2"], "fits one place of one history");
+    }
+    for (log_key, words) in [
+        (public("coord", "log"), "must be a new one"),
+        (public("coord-new", "tls"), "must be a new one"),
+        (public("h2", "party"), "the log key belongs to h2"),
+    ] {
+        says(&mut w, &Handover { log_key, ..good.clone() }, "coord-new", &["h1", "h2"], words);
+    }
+    let taken = handover(&w, "lab", "lab-new");
+    says(&mut w, &taken, "lab-new", &["h1", "h2"], "a party of its own");
+    let mut stolen = good.clone();
+    stolen.coordinator.keys.tls = public("h2", "tls");
+    says(&mut w, &stolen, "coord-new", &["h1", "h2"], "belongs to h2");
+
+    let (at, before) = (good.size, w.state.witness_policy());
+    hand(&mut w, good.clone(), "coord-new", &["h1", "h3"]).unwrap();
+    assert_eq!(w.state.coordinator(), Some(&id("coord")));
+    assert_eq!(w.state.keys("coord").unwrap().party, public("coord-new", "party"));
+    assert_eq!(w.state.log_vkeys().len(), 2);
+    assert_eq!(w.state.log_key(), Some(public("coord-new", "log")));
+    assert_ne!(w.state.witness_policy(), before, "a turn: the log's key is part of the policy");
+    assert_eq!(w.state.party("coord").unwrap().keys_at(at).unwrap().party, public("coord", "party"));
+    says(&mut w, &good, "coord-new", &["h1", "h3"], "");
+    assert!(
+        matches!(why(w.act("coord", None, Heartbeat {}.into())), Reason::Signature(_)),
+        "the lost keys are out of force"
+    );
+
+    // Another party takes over: the one before keeps its name and loses the role.
+    handed(&mut w, "coord2", "coord2").unwrap();
+    assert_eq!(w.state.coordinator(), Some(&id("coord2")));
+    assert!(!w.state.party("coord").unwrap().has_role(Role::Coordinator));
+    let back = handover(&w, "coord2", "coord2-newer");
+    says(
+        &mut w,
+        &Handover { log_key: public("coord", "log"), ..back },
+        "coord2-newer",
+        &["h1", "h2"],
+        "must be a new one",
+    );
+    w.signed("newcomer", None, enrol("newcomer").into(), &["newcomer", "coord2"]).unwrap();
 }
 
 fn body_transfer(credits: u64) -> Body {

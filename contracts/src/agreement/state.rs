@@ -17,6 +17,7 @@ use crate::ledger::Replay;
 use crate::ledger::entry::{Entry, Envelope, origin_hash};
 use crate::ledger::follow::Refusal;
 use crate::ledger::key::PublicKey;
+use crate::ledger::merkle::Tree;
 use crate::ledger::policy;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,10 @@ pub struct State {
     pub(super) now_ms: u64,
     pub(super) seen: Seen,
     pub(super) coordinator: Option<PartyId>,
-    pub(super) log_key: Option<PublicKey>,
+    /// Every key that ever signed checkpoints, the one in force last.
+    pub(super) log_keys: Vec<PublicKey>,
+    /// Over every entry applied.
+    pub(super) tree: Tree,
     pub(super) policy: Option<PolicyRecord>,
     pub(super) frozen: bool,
     pub(super) parties: BTreeMap<PartyId, Party>,
@@ -131,6 +135,7 @@ pub struct Applied {
     kind: String,
     seq_ms: u64,
     payload: Hash32,
+    leaf: Hash32,
     not_after_ms: u64,
     timeouts: Plan,
     changes: Vec<Change>,
@@ -166,7 +171,8 @@ impl State {
             now_ms: 0,
             seen: Seen::default(),
             coordinator: None,
-            log_key: None,
+            log_keys: Vec::new(),
+            tree: Tree::default(),
             policy: None,
             frozen: false,
             parties: BTreeMap::new(),
@@ -230,17 +236,19 @@ impl State {
             let reason = Reason::Index { got: index, next: self.next_index };
             return Err(refused(envelope, reason));
         }
-        let changes = self.changes(entry.seq_ms(), envelope, Hash32(entry.leaf_hash()))?;
+        let leaf = Hash32(entry.leaf_hash());
+        let changes = self.changes(entry.seq_ms(), envelope, leaf)?;
         let timeouts = self.accounts.plan(entry.seq_ms(), &[]).map_err(|e| refused(envelope, e.into()))?;
         let payload = Hash32(envelope.payload_hash());
         let (kind, not_after_ms) = (envelope.action().kind.clone(), envelope.action().not_after_ms);
-        Ok(Applied { index, kind, seq_ms: entry.seq_ms(), payload, not_after_ms, timeouts, changes })
+        Ok(Applied { index, kind, seq_ms: entry.seq_ms(), payload, leaf, not_after_ms, timeouts, changes })
     }
 
     fn commit_all(&mut self, applied: Applied) {
-        let Applied { index, kind: _, seq_ms, payload, not_after_ms, timeouts, changes } = applied;
+        let Applied { index, kind: _, seq_ms, payload, leaf, not_after_ms, timeouts, changes } = applied;
         self.accounts.commit(timeouts);
         changes.into_iter().for_each(|change| self.commit(change));
+        self.tree.append(leaf.0);
         self.seen.insert(payload, index, not_after_ms, seq_ms);
         self.now_ms = seq_ms;
         self.next_index = index.saturating_add(1);
@@ -254,7 +262,10 @@ impl State {
 
     fn commit(&mut self, change: Change) {
         match change {
-            Change::Coordinator(party, log_key) => (self.coordinator, self.log_key) = (Some(party), Some(log_key)),
+            Change::Coordinator(party, log_key) => {
+                self.coordinator = Some(party);
+                self.log_keys.push(log_key);
+            }
             Change::Party(party) => self.commit_party(*party),
             Change::Invite(hash) => _ = self.invites.insert(hash),
             Change::Receipt(hash) => _ = self.receipts.insert(hash),

@@ -51,7 +51,20 @@ impl State {
     /// The key that signs checkpoints.
     #[must_use]
     pub fn log_key(&self) -> Option<PublicKey> {
-        self.log_key
+        self.log_keys.last().copied()
+    }
+
+    /// Every key that ever signed checkpoints as a verifier key, the one in force last: more than one after a Handover.
+    #[must_use]
+    pub fn log_vkeys(&self) -> Vec<VerifierKey> {
+        let named = |key: &PublicKey| VerifierKey::new(&self.origin, KeyType::Ed25519, *key).ok();
+        self.log_keys.iter().filter_map(named).collect()
+    }
+
+    /// Root of the tree over every entry applied.
+    #[must_use]
+    pub fn root(&self) -> Hash32 {
+        Hash32(self.tree.root())
     }
 
     /// Who cosigns.
@@ -183,7 +196,7 @@ impl State {
     #[must_use]
     pub fn witness_policy(&self) -> Option<policy::Policy> {
         let record = self.policy.as_ref()?;
-        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, self.log_key?).ok()?;
+        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, self.log_key()?).ok()?;
         let of = |id: &PartyId| {
             let key = self.parties.get(id)?.keys()?.validator?;
             VerifierKey::new(id.as_str(), KeyType::Cosignature, key).ok()

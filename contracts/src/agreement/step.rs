@@ -48,7 +48,7 @@ impl<'a> Step<'a> {
         if (kind == Kind::Genesis) != (state.next_index == 0) {
             return Err(Reason::Genesis);
         }
-        if state.frozen && !matches!(kind, Kind::Heartbeat | Kind::Handover) {
+        if state.frozen && kind != Kind::Handover {
             return Err(Reason::Frozen);
         }
         let mut step = Self {
@@ -105,7 +105,7 @@ impl<'a> Step<'a> {
             }
             self.new_key_signed |= new_keyid.as_ref() == Some(&signature.keyid);
         }
-        let enrols = matches!(self.kind, Kind::Genesis | Kind::PartyEnrol);
+        let enrols = matches!(self.kind, Kind::Genesis | Kind::PartyEnrol | Kind::Handover);
         if !enrols && !self.signers.contains(&self.actor) {
             return Err(Reason::Signers(format!("{} is the actor but did not sign", self.actor)));
         }
@@ -330,6 +330,7 @@ fn new_key(body: &Body) -> Option<PublicKey> {
         Body::Genesis(genesis) => Some(genesis.coordinator.keys.party),
         Body::PartyEnrol(enrol) => Some(enrol.keys.party),
         Body::KeyRotate(rotate) => Some(rotate.keys.party),
+        Body::Handover(handover) => Some(handover.coordinator.keys.party),
         _ => None,
     }
 }

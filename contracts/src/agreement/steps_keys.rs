@@ -28,7 +28,7 @@ impl Step<'_> {
         let current = own.and_then(Party::current);
         let new: Vec<_> = keys.each().collect();
         for (i, (name, key)) in new.iter().enumerate() {
-            if new.iter().take(i).any(|(_, k)| k == key) || self.state.log_key == Some(*key) {
+            if new.iter().take(i).any(|(_, k)| k == key) || self.state.log_keys.contains(key) {
                 return mismatch(format!("the {name} key is used for something else as well; make a key for each use"));
             }
             let stays = current.is_some_and(|period| period.keys.each().any(|known| known == (*name, *key)));
@@ -47,7 +47,12 @@ impl Step<'_> {
         self.check_unused(party, "sealing", |period| period.sealing == *sealing)
     }
 
-    fn check_unused(&self, party: &PartyId, name: &str, holds: impl Fn(&KeyPeriod) -> bool) -> Result<(), Reason> {
+    pub(super) fn check_unused(
+        &self,
+        party: &PartyId,
+        name: &str,
+        holds: impl Fn(&KeyPeriod) -> bool,
+    ) -> Result<(), Reason> {
         let held = |p: &&Party| p.periods.iter().any(&holds);
         match self.state.parties.values().find(held) {
             None => Ok(()),
@@ -106,7 +111,7 @@ impl Step<'_> {
             }
         }
         if self.state.coordinator.as_ref() == Some(&body.party) {
-            return mismatch("the coordinator's keys are replaced by KeyRotate, or by Freeze and Handover");
+            return mismatch("the coordinator's keys are replaced by KeyRotate, or by Handover");
         }
         if admins == [body.party.clone()] {
             return mismatch(format!(

@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 
 const ADMINS_MAX: usize = 64;
 const VALIDATORS_MAX: usize = 256;
+/// The coordinator also joins parts and offers the built-in algorithms.
+const COORDINATOR_ROLES: [Role; 4] =
+    [Role::AlgorithmProvider, Role::ComputeProvider, Role::Integrator, Role::Coordinator];
 
 impl Step<'_> {
     pub(super) fn genesis(&self, body: &Genesis) -> Result<Vec<Change>, Reason> {
@@ -38,9 +41,7 @@ impl Step<'_> {
         if founders().any(|f| f.sealing.is_weak()) {
             return mismatch("a sealing key in Genesis is weak (small order)");
         }
-        // The coordinator also joins parts and offers the built-in algorithms.
-        let roles = vec![Role::AlgorithmProvider, Role::ComputeProvider, Role::Integrator, Role::Coordinator];
-        let mut changes = vec![self.founder(&body.coordinator, OrgKind::Coordinator, roles)];
+        let mut changes = vec![self.founder(&body.coordinator, OrgKind::Coordinator, COORDINATOR_ROLES.to_vec())];
         changes.extend(body.admins.iter().map(|a| self.founder(a, OrgKind::Team, vec![Role::Admin])));
         changes.push(Change::Coordinator(body.coordinator.party.clone(), body.log_key));
         Ok(changes)
@@ -140,31 +141,52 @@ impl Step<'_> {
 
     pub(super) fn handover(&self, body: &Handover) -> Result<Vec<Change>, Reason> {
         self.outside_contract()?;
-        if !self.state.frozen {
-            return mismatch("a Handover follows a Freeze");
+        let new = &body.coordinator;
+        if new.party != self.actor || !self.new_key_signed {
+            return Err(Reason::Signers(
+                "a Handover is the new coordinator's action, signed with the party key that it brings".into(),
+            ));
         }
-        if body.coordinator != self.actor {
-            return Err(Reason::Signers("a Handover is the new coordinator's action".into()));
+        if body.size != self.index || body.root != self.state.root() {
+            return mismatch(format!(
+                "it goes on from {} entries with the root {}, and this log has {} with the root {}: a Handover fits one place of one history",
+                body.size,
+                body.root,
+                self.index,
+                self.state.root()
+            ));
         }
-        if body.size > self.index {
-            return mismatch(format!("the certificate has {} entries, this log {}", body.size, self.index));
+        self.check_keys(&new.party, &new.keys, &new.sealing)?;
+        self.check_unused(&new.party, "log", |period| period.keys.each().any(|(_, key)| key == body.log_key))?;
+        if self.state.log_keys.contains(&body.log_key) || new.keys.each().any(|(_, key)| key == body.log_key) {
+            return mismatch("the log's key must be a new one, used for nothing else");
         }
+        let earlier = self.state.parties.get(&new.party);
+        if earlier.is_some_and(|party| party.kind != OrgKind::Coordinator) {
+            return mismatch(format!(
+                "{} is enrolled as something else; the coordinator needs a party of its own",
+                new.party
+            ));
+        }
+        // Last, so that a draft that only lacks signatures is refused for nothing else.
         self.check_quorum()?;
-        let mut party = self.actor_party()?.clone();
-        for role in [Role::Integrator, Role::Coordinator] {
-            if !party.roles.contains(&role) {
-                party.roles.push(role);
-            }
+        let validators = self.state.policy.as_ref().map(|policy| policy.validators.clone()).unwrap_or_default();
+        self.only_signed_by(&[validators, vec![self.actor.clone()]].concat())?;
+        let mut periods = earlier.map(|party| party.periods.clone()).unwrap_or_default();
+        if let Some(open) = periods.last_mut().filter(|period| period.until_index.is_none()) {
+            open.until_index = Some(self.index);
         }
-        party.roles.sort();
-        let mut changes = vec![Change::Party(Box::new(party))];
-        let old = self.state.coordinator.as_ref().filter(|old| **old != body.coordinator);
+        let (keys, sealing) = (new.keys.clone(), new.sealing);
+        periods.push(KeyPeriod { from_index: self.index, until_index: None, keys, sealing });
+        let (id, kind, roles) = (new.party.clone(), OrgKind::Coordinator, COORDINATOR_ROLES.to_vec());
+        let mut changes = vec![Change::Party(Box::new(Party { id, kind, roles, periods }))];
+        let old = self.state.coordinator.as_ref().filter(|old| **old != new.party);
         if let Some(old) = old.and_then(|id| self.state.parties.get(id)) {
             let mut old = old.clone();
             old.roles.retain(|r| *r != Role::Coordinator);
             changes.push(Change::Party(Box::new(old)));
         }
-        changes.push(Change::Coordinator(body.coordinator.clone(), body.log_key));
+        changes.push(Change::Coordinator(new.party.clone(), body.log_key));
         changes.push(Change::Frozen(false));
         Ok(changes)
     }

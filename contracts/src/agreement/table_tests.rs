@@ -221,8 +221,9 @@ fn outside(w: &World, kind: Kind, actor: &str) -> Body {
         Kind::PolicyChange => PolicyChange { validators: HOSPITALS.map(id).to_vec(), quorum: 2 }.into(),
         Kind::Freeze => Freeze { code: code("stop") }.into(),
         Kind::Handover => {
-            let (coordinator, log_key) = (id(actor), public(actor, "log"));
-            Handover { coordinator, size: w.state.next_index(), root: hash("root"), log_key }.into()
+            let coordinator = Founder { party: id(actor), keys, sealing: sealing(actor) };
+            let (size, root) = (w.state.next_index(), w.state.root());
+            Handover { coordinator, size, root, log_key: public(actor, "log") }.into()
         }
         Kind::DatasetOffer => offer().into(),
         Kind::AlgorithmOffer => {

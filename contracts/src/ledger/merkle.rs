@@ -3,6 +3,7 @@
 //! A [`Tree`] keeps only the roots of its complete subtrees (at most 64 hashes). Proofs are built over a [`NodeReader`], which the
 //! tiles implement, and verified by the algorithms of RFC 9162 sections 2.1.3.2 and 2.1.4.2.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 value: a leaf, a node or a root.
@@ -55,7 +56,7 @@ pub fn root_of(hashes: &[Hash]) -> Hash {
 }
 
 /// A compact tree: size and the roots of its complete subtrees, largest first. Append is O(1) amortised, memory O(log n).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
     size: u64,
     peaks: Vec<Hash>,

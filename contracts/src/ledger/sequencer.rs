@@ -9,7 +9,7 @@ use super::note::{KeyType, Note, NoteError, NoteSigner};
 use super::policy::Policy;
 use super::prepare;
 use super::tile::{Batch, Builder, TileError};
-use super::turn::Turns;
+use super::turn::{self, Turns};
 
 /// Most envelopes in one batch (LEDGER, commit order step 1).
 pub const BATCH_MAX: usize = 256;
@@ -162,6 +162,11 @@ impl<R: Replay> Sequencer<R> {
 
     fn admit(&mut self, seq_ms: u64, envelope: Result<Envelope, EntryError>) -> Result<Entry, Refusal> {
         let entry = Entry::new(envelope?, seq_ms)?;
+        // Signed with the old key it could never become final, and whoever holds the old key would go on beside the new one.
+        if turn::handed_to(entry.action()).is_some_and(|key| key != self.signer.vkey().key().to_hex()) {
+            let why = "this Handover names another log key than this coordinator's; the new coordinator sequences it: leben-coordinator handover finish";
+            return Err(Refusal::State(why.to_owned()));
+        }
         self.follower.apply(&entry)?;
         Ok(entry)
     }

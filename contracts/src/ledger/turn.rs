@@ -5,6 +5,7 @@
 //! the quorum in force before it *and* the one in force after it. It is published as `certificate/<size>` and never changes. So a reader
 //! who trusts one policy that was ever in force, or the Genesis, can follow the log to any later one and needs nobody's word for it.
 
+use super::action::Action;
 use super::checkpoint::{Checkpoint, CheckpointError, parse_size};
 use super::merkle::Hash;
 use super::note::Note;
@@ -77,6 +78,15 @@ pub fn size_of_path(path: &str) -> Option<u64> {
 #[must_use]
 pub fn may_turn(kind: &str) -> bool {
     matches!(kind, "PolicyChange" | "Handover" | "KeyRotate" | "KeyRevoke" | "PartyEnrol")
+}
+
+/// The log's key that an action puts in force, if it is of the kind that brings one: 64 hex digits.
+#[must_use]
+pub fn handed_to(action: &Action) -> Option<&str> {
+    match action.kind.as_str() {
+        "Handover" => action.body.get("log_key")?.as_str(),
+        _ => None,
+    }
 }
 
 /// Verifies the certificate of the turn at entry `index`: `old` and `new` are the policies in force before and after it, `root` is that of

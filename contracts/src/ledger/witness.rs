@@ -125,6 +125,21 @@ impl WitnessRecord {
         Ok(Self { note, checkpoint })
     }
 
+    /// The same, where a Handover has put another key in force since: signed by any of these, all of which the log once had.
+    ///
+    /// # Errors
+    /// As [`WitnessRecord::parse`], of the last one tried.
+    pub fn parse_by(bytes: &[u8], logs: &[VerifierKey]) -> Result<Self, WitnessError> {
+        let mut refused = WitnessError::Malformed(CheckpointError::Format("there is no key to check it with"));
+        for log in logs {
+            match Self::parse(bytes, log) {
+                Ok(record) => return Ok(record),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
     /// The bytes to store.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -178,7 +193,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// A witness of `log` that signs with each of `signers`, and remembers `record` (`None` only for a log never signed before).
+    /// A witness of `log` that signs with each of `signers`, and remembers `record` (`None` only for a log never signed before). The record
+    /// may be under a key that the log had earlier; what it is asked to sign is under this one.
     ///
     /// # Errors
     /// [`WitnessError::Key`], or a record of another log.
@@ -190,8 +206,8 @@ impl Witness {
         if let Some(signer) = signers.iter().find(|s| s.vkey().kind() != KeyType::Cosignature) {
             return Err(WitnessError::Key(signer.vkey().name().to_owned()));
         }
-        if let Some(record) = &record {
-            by_log(&record.note, &log)?;
+        if let Some(record) = record.as_ref().filter(|record| record.checkpoint.origin != log.name()) {
+            return Err(WitnessError::UnknownOrigin(record.checkpoint.origin.clone()));
         }
         Ok(Self { log, signers, record })
     }
@@ -270,7 +286,11 @@ impl Witness {
         Some(view)
     }
 
-    fn compare(&self, note: &Note, checkpoint: &Checkpoint) -> Result<(), WitnessError> {
+    /// Compares a checkpoint that is known to be the log's, whichever key of it signed, with the last one signed here.
+    ///
+    /// # Errors
+    /// [`WitnessError::Fork`].
+    pub fn compare(&self, note: &Note, checkpoint: &Checkpoint) -> Result<(), WitnessError> {
         match &self.record {
             Some(mine) if mine.checkpoint.size == checkpoint.size && mine.checkpoint.root != checkpoint.root => {
                 Err(WitnessError::Fork { size: checkpoint.size, mine: mine.note.to_string(), theirs: note.to_string() })

@@ -4,15 +4,15 @@
 //! freshness; then, over entries now known to be the log's own, the replay, with the certificate of every turn on its way.
 
 use super::VerifyError;
-use super::turns::Certificates;
+use super::turns::{Certificates, check_known};
 use crate::ledger::Replay;
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::follow::{Follower, Refusal};
-use crate::ledger::merkle::{self, Hash};
+use crate::ledger::merkle::Hash;
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::policy::{POLICY_BYTES_MAX, Policy, Satisfied, UnknownSigners};
 use crate::ledger::prepare;
-use crate::ledger::store::{BUNDLE_BYTES_MAX, LogReader, read_at_most};
+use crate::ledger::store::{BUNDLE_BYTES_MAX, read_at_most};
 use crate::ledger::tile::{Builder, TILE_WIDTH, TileFile, TileKind, TilePath, decode_bundle, path_at, paths};
 use crate::ledger::turn::{self, Turns};
 use sha2::{Digest, Sha256};
@@ -37,6 +37,9 @@ pub struct Options<'a> {
     pub freshness: Option<(u64, u64)>,
     /// A checkpoint of the same log that the reader kept from before: the folder must extend it.
     pub known: Option<Note>,
+    /// The folder is a log's or a mirror's own, in which tiles may lie beyond the checkpoint: they are left out of account. Without it they
+    /// are refused, since nothing vouches for them.
+    pub growing: bool,
     /// The state machine, at its start. Without it entries are opaque bytes.
     pub replay: Option<&'a mut dyn Replay>,
     /// Told now and then how far the work is: for a long log.
@@ -97,9 +100,13 @@ pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyE
     let mut folder = Folder { dir, tiles, size: satisfied.checkpoint.size, bundles: Vec::new() };
     let mut quiet = |_: Progress| {};
     let tell: &mut dyn FnMut(Progress) = options.progress.unwrap_or(&mut quiet);
+    if options.growing {
+        folder.tiles.retain(|tile| tile.width <= reached(tile, folder.size));
+        certificates.retain(|size| *size <= folder.size);
+    }
     folder.check_present()?;
     folder.check_tree(&satisfied.checkpoint, tell)?;
-    folder.check_known(&policy, &satisfied.checkpoint, options.known.as_ref())?;
+    check_known(&folder, [Some(&policy), options.policy.as_ref()], &satisfied.checkpoint, options.known.as_ref())?;
     check_fresh(&satisfied, options.freshness)?;
     let certificates = Certificates::read(&folder, &satisfied.checkpoint, &certificates, options.policy)?;
     let replayed = match options.replay {
@@ -203,6 +210,11 @@ fn check_fresh(satisfied: &Satisfied, freshness: Option<(u64, u64)>) -> Result<(
     Ok(())
 }
 
+/// How wide this tile is in a log of `size` entries; 0 if it has none of it.
+fn reached(tile: &TilePath, size: u64) -> u64 {
+    path_at(tile.kind, tile.index, size).map_or(0, |p| p.width)
+}
+
 pub(super) struct Folder<'a> {
     pub(super) dir: &'a Path,
     tiles: BTreeSet<TilePath>,
@@ -214,8 +226,7 @@ pub(super) struct Folder<'a> {
 impl Folder<'_> {
     fn check_present(&self) -> Result<(), VerifyError> {
         for tile in &self.tiles {
-            let reached = path_at(tile.kind, tile.index, self.size).map_or(0, |p| p.width);
-            if tile.width > reached {
+            if tile.width > reached(tile, self.size) {
                 let why = format!(
                     "goes beyond the checkpoint of {} entries, so nothing vouches for it; verify an export (`leben ledger export`) if the log is being written",
                     self.size
@@ -271,31 +282,6 @@ impl Folder<'_> {
             if found != expected {
                 return Err(differs(path, &found, expected));
             }
-        }
-        Ok(())
-    }
-
-    fn check_known(&self, policy: &Policy, checkpoint: &Checkpoint, known: Option<&Note>) -> Result<(), VerifyError> {
-        const PLACE: &str = "the checkpoint kept from before";
-        let Some(known) = known else { return Ok(()) };
-        let before = Checkpoint::of(known).map_err(|e| VerifyError::malformed(PLACE, e))?;
-        let signature = |why: String| VerifyError::Signature { place: PLACE.to_owned(), why };
-        let log = policy.log(&before.origin).filter(|_| before.origin == checkpoint.origin);
-        let log = log.ok_or_else(|| signature("it is of another log".to_owned()))?;
-        known.verify(log).map_err(|e| signature(e.to_string()))?;
-        if before.size > checkpoint.size {
-            let why = format!("has {} entries, the folder only {}; fetch a newer folder", before.size, checkpoint.size);
-            return Err(VerifyError::stale(PLACE, why));
-        }
-        let nodes = LogReader::new(self.dir);
-        let root =
-            merkle::root_at(&nodes.nodes(self.size), before.size).map_err(|e| VerifyError::malformed("tile", e))?;
-        if root != before.root {
-            let why = format!(
-                "the log has signed two different trees of {} entries; keep both and tell the hospitals",
-                before.size
-            );
-            return Err(VerifyError::Fork { place: PLACE.to_owned(), why });
         }
         Ok(())
     }

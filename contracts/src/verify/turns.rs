@@ -77,6 +77,38 @@ impl Certificates {
     }
 }
 
+/// The folder extends a checkpoint that the reader kept from before, signed by the log's key of now or by the one that the reader's own policy
+/// names: there may be a Handover between them.
+pub(super) fn check_known(
+    folder: &Folder<'_>,
+    policies: [Option<&Policy>; 2],
+    checkpoint: &Checkpoint,
+    known: Option<&Note>,
+) -> Result<(), VerifyError> {
+    const PLACE: &str = "the checkpoint kept from before";
+    let Some(known) = known else { return Ok(()) };
+    let before = Checkpoint::of(known).map_err(|e| VerifyError::malformed(PLACE, e))?;
+    let signature = |why: String| VerifyError::Signature { place: PLACE.to_owned(), why };
+    let mut signed = Err(signature("it is of another log".to_owned()));
+    let ours = before.origin == checkpoint.origin;
+    for log in policies.into_iter().flatten().filter_map(|p| p.log(&before.origin)).filter(|_| ours) {
+        signed = signed.or_else(|_| known.verify(log).map(drop).map_err(|e| signature(e.to_string())));
+    }
+    signed?;
+    if before.size > checkpoint.size {
+        let why = format!("has {} entries, the folder only {}; fetch a newer folder", before.size, checkpoint.size);
+        return Err(VerifyError::stale(PLACE, why));
+    }
+    if root_at(folder, before.size)? != before.root {
+        let why = format!(
+            "the log has signed two different trees of {} entries; keep both and tell the hospitals",
+            before.size
+        );
+        return Err(VerifyError::Fork { place: PLACE.to_owned(), why });
+    }
+    Ok(())
+}
+
 fn root_at(folder: &Folder<'_>, size: u64) -> Result<merkle::Hash, VerifyError> {
     merkle::root_at(&LogReader::new(folder.dir).nodes(folder.size), size).map_err(|e| VerifyError::malformed("tile", e))
 }

@@ -62,3 +62,18 @@ fn what_cannot_go_on_says_so() {
     let error = Sequencer::new(log_signer(), builder, follower).err();
     assert_eq!(error, Some(SequencerError::OutOfStep { tiles: 1, replayed: 0 }));
 }
+
+#[test]
+fn a_handover_to_another_key_is_for_the_new_coordinator_to_sequence() {
+    let mut sequencer = sequencer();
+    let to = |key: &str| Action {
+        kind: "Handover".into(),
+        body: serde_json::json!({ "log_key": key, "name": key }),
+        ..action("x")
+    };
+    let mine = log_vkey().key().to_hex();
+    let staged = sequencer.stage(NOW_MS, &[sign(&to(&"0".repeat(64))), sign(&to(&mine))]).unwrap();
+    let refused = staged.results[0].clone().unwrap_err().to_string();
+    assert!(refused.contains("the new coordinator sequences it"), "{refused}");
+    assert_eq!(staged.results[1], Ok(0));
+}

@@ -1,7 +1,7 @@
 //! The published certificates (see [`crate::ledger::turn`]): one file for each turn, there before the checkpoint that covers it.
 
 use super::durable::{is_there, names, read_at_most, remove};
-use super::{Head, LogReader, LogStore, ReadError, StoreError, durable_replace, ensure_dir};
+use super::{LogReader, LogStore, ReadError, StoreError, durable_replace, ensure_dir};
 use crate::ledger::checkpoint::CheckpointError;
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::turn;
@@ -14,7 +14,7 @@ impl LogStore {
     /// [`StoreError`]: exit.
     pub fn publish_certificate(&mut self, note: &Note) -> Result<(), StoreError> {
         self.step(|store| {
-            let new = Head::of(note.clone(), &store.log)?;
+            let new = store.head_of(note)?;
             store.check_seen(&new)?;
             let path = store.public.join(turn::path(new.size));
             if store.published.as_ref().is_some_and(|published| published.size >= new.size) && is_there(&path)? {

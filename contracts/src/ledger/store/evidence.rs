@@ -1,6 +1,6 @@
 //! What others have seen of this log: compared with this folder, and kept in `state/evidence/` where it contradicts.
 
-use super::{Head, LogStore, StoreError, durable_replace, ensure_dir};
+use super::{LogStore, StoreError, durable_replace, ensure_dir};
 use crate::ledger::note::Note;
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ impl LogStore {
     /// # Errors
     /// [`StoreError::RolledBack`] when the witness has seen more, [`StoreError::Forked`] when it has seen something else.
     pub fn verify_seen(&self, note: &Note) -> Result<(), StoreError> {
-        self.check_seen(&Head::of(note.clone(), &self.log)?)
+        self.check_seen(&self.head_of(note)?)
     }
 
     /// Durable: a checkpoint signed by this log that does not fit this folder, followed by this folder's own. The same one is kept
@@ -19,7 +19,7 @@ impl LogStore {
     /// # Errors
     /// [`StoreError`].
     pub fn keep_evidence(&self, seen: &Note) -> Result<PathBuf, StoreError> {
-        let seen = Head::of(seen.clone(), &self.log)?;
+        let seen = self.head_of(seen)?;
         let root: String = seen.root.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let folder = self.state.join("evidence");
         ensure_dir(&folder)?;

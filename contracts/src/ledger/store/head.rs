@@ -33,8 +33,25 @@ impl Head {
     }
 }
 
-pub(super) fn read(path: &Path, log: &VerifierKey) -> Result<Option<Head>, StoreError> {
+impl Head {
+    /// The same, signed by any of these keys, all of which the log has or once had.
+    ///
+    /// # Errors
+    /// As [`Head::of`], of the last one tried.
+    pub fn by(note: &Note, logs: &[VerifierKey]) -> Result<Self, CheckpointError> {
+        let mut refused = CheckpointError::Format("there is no key to check it with");
+        for log in logs {
+            match Self::of(note.clone(), log) {
+                Ok(head) => return Ok(head),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+}
+
+pub(super) fn read(path: &Path, logs: &[VerifierKey]) -> Result<Option<Head>, StoreError> {
     let Some(bytes) = read_if_there(path, NOTE_BYTES_MAX)? else { return Ok(None) };
-    let head = Note::parse(&bytes).map_err(CheckpointError::from).and_then(|note| Head::of(note, log));
+    let head = Note::parse(&bytes).map_err(CheckpointError::from).and_then(|note| Head::by(&note, logs));
     head.map(Some).map_err(|e| StoreError::Corrupt { path: path.to_path_buf(), why: e.to_string() })
 }

@@ -93,6 +93,14 @@ impl Mirror {
         Ok(())
     }
 
+    /// Durable: keys that the log has, or had before a Handover; see [`LogStore::know_keys`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn know_keys(&mut self, keys: &[VerifierKey]) -> Result<(), StoreError> {
+        self.store.know_keys(keys)
+    }
+
     /// Publishes a cosigned checkpoint of what is mirrored.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! state/   HEAD                               signed checkpoint of the last committed batch: the truth
 //!          staging/<size>                     the batch in flight, whole
 //!          snapshot                           the replay up to some entry, see [`crate::agreement::snapshot`]
+//!          log-keys                           keys that the log had before a Handover, see `keys.rs`
 //!          lock                               held while a process works on this folder
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! | `HEAD` | no: start-up refuses | no: witnesses notice | the holder of the log's key | nothing |
 //! | `staging/` | before HEAD names it | yes | nobody (hash) | nothing, one batch |
 //! | `snapshot` | yes: the log is replayed | yes: the rest is replayed | who can write the folder | about 200 bytes an entry |
+//! | `log-keys` | no: HEAD may be refused | no, the same | who can write the folder | one line a Handover |
 //! | tiles | no | no: root differs | nobody (root) | about 40 bytes an entry and the entry |
 //! | `checkpoint` | yes, published again | no: refused as older | key and a quorum | nothing |
 //! | `certificate/` | no: readers refuse the turn; fetch it from a mirror | immutable | two quorums | one note a turn |
@@ -27,12 +29,13 @@ mod durable;
 mod evidence;
 mod export;
 mod head;
+mod keys;
 mod mirror;
 mod reader;
 mod staging;
 
 pub use durable::{durable_replace, ensure_dir, read_at_most, read_if_there};
-pub use export::export;
+pub use export::{branch, export};
 pub use head::Head;
 pub use mirror::{Mirror, MirrorError};
 pub use reader::{BUNDLE_BYTES_MAX, LogReader, ReadError};
@@ -113,7 +116,8 @@ impl From<NoteError> for StoreError {
 pub struct LogStore {
     public: PathBuf,
     state: PathBuf,
-    log: VerifierKey,
+    /// Keys of the log: the one it was opened with, then those of before a Handover.
+    keys: Vec<VerifierKey>,
     head: Option<Head>,
     published: Option<Head>,
     /// Size published before the current one: its partial tiles may still be being read.
@@ -134,11 +138,12 @@ impl LogStore {
         // HEAD and `checkpoint` may have been renamed by a process that died before it could fsync their names.
         durable::settle(&[public, state, &state.join("staging")])?;
         [public, state].into_iter().try_for_each(durable::sync_dir)?;
-        let head = head::read(&state.join("HEAD"), log)?;
-        let published = head::read(&public.join("checkpoint"), log)?;
-        let (public, state, log) = (public.to_path_buf(), state.to_path_buf(), log.clone());
+        let keys = keys::read(state, log)?;
+        let head = head::read(&state.join("HEAD"), &keys)?;
+        let published = head::read(&public.join("checkpoint"), &keys)?;
+        let (public, state) = (public.to_path_buf(), state.to_path_buf());
         let mut store =
-            Self { public, state, log, head, published, published_before: None, failed: false, _lock: lock };
+            Self { public, state, keys, head, published, published_before: None, failed: false, _lock: lock };
         store.recover()?;
         Ok(store)
     }
@@ -200,7 +205,7 @@ impl LogStore {
             if batch.first_index != store.size() || batch.size <= batch.first_index {
                 return Err(StoreError::OutOfOrder("a batch was staged that does not continue HEAD"));
             }
-            Head::of(batch.note.clone(), &store.log)?;
+            store.head_of(&batch.note)?;
             durable_replace(&store.staged(batch.size), &staging::encode(batch)?)
         })
     }
@@ -213,13 +218,13 @@ impl LogStore {
     pub fn commit_head(&mut self, batch: &Batch) -> Result<(), StoreError> {
         self.step(|store| {
             let path = store.state.join("HEAD");
-            if head::read(&path, &store.log)?.map(|h| h.note) != store.head.as_ref().map(|h| h.note.clone()) {
+            if head::read(&path, &store.keys)?.map(|h| h.note) != store.head.as_ref().map(|h| h.note.clone()) {
                 return Err(StoreError::LostSwap);
             }
             if !durable::is_there(&store.staged(batch.size))? || batch.first_index != store.size() {
                 return Err(StoreError::OutOfOrder("a batch was committed before it was staged"));
             }
-            let head = Head::of(batch.note.clone(), &store.log)?;
+            let head = store.head_of(&batch.note)?;
             durable_replace(&path, batch.note.to_string().as_bytes())?;
             store.head = Some(head);
             Ok(())
@@ -255,7 +260,7 @@ impl LogStore {
     /// [`StoreError`]: exit.
     pub fn publish(&mut self, note: &Note) -> Result<(), StoreError> {
         self.step(|store| {
-            let new = Head::of(note.clone(), &store.log)?;
+            let new = store.head_of(note)?;
             store.check_seen(&new)?;
             let before = store.published.as_ref().map(|p| p.size);
             if before.is_some_and(|size| size > new.size) {
