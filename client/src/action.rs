@@ -1,6 +1,8 @@
 //! Actions of an AI team: made from where the ledger stands, signed, ready to be appended.
 
-use leben_contracts::agreement::body::{Accept, AcceptResult, Body, BodyError, Fund, KeyRevoke, PartyEnrol, Propose};
+use leben_contracts::agreement::body::{
+    Accept, AcceptResult, Body, BodyError, Freeze, Fund, KeyRevoke, PartyEnrol, Propose,
+};
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::{ContractId, Hash32};
@@ -109,6 +111,20 @@ pub fn revoke(
     let own = body.party == *home.party();
     let role = if own { own_role(home, state) } else { Role::Admin };
     draft(home, state, role, body, valid_ms, fresh)
+}
+
+/// Stops the ledger; not signed yet.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn freeze(
+    home: &Home,
+    state: &State,
+    body: Freeze,
+    valid_ms: u64,
+    fresh: Fresh,
+) -> Result<ActionFile, ActionError> {
+    draft(home, state, own_role(home, state), body, valid_ms, fresh)
 }
 
 /// A role that this party holds, for what it does in no role in particular.

@@ -123,7 +123,7 @@ impl Home {
         if !["team", "admin"].contains(&invite.kind.as_str()) {
             return Err(HomeError::Kind(invite.kind.clone()));
         }
-        let network = HomeNetwork {
+        let mut network = HomeNetwork {
             address: invite.address.clone(),
             coordinator_key: hex::encode(invite.coordinator_key()?),
             origin: invite.origin.clone(),
@@ -131,10 +131,12 @@ impl Home {
             party: invite.party.clone(),
         };
         let path = root.join("network.json");
-        if let Some(old) = read_network(&path)?
-            && (old.party != network.party || old.origin != network.origin || old.log_vkey != network.log_vkey)
-        {
-            return Err(HomeError::Other { root: root.to_owned(), party: old.party, origin: old.origin });
+        if let Some(old) = read_network(&path)? {
+            if old.party != network.party || old.origin != network.origin {
+                return Err(HomeError::Other { root: root.to_owned(), party: old.party, origin: old.origin });
+            }
+            // Another key in a newer invite is believed only as far as the ledger itself leads from the first one to it.
+            network.log_vkey = old.log_vkey;
         }
         check(&path, &network)?;
         for (name, seed) in [("party", &seeds.party), ("tls", &seeds.tls), ("sealing", &seeds.sealing)] {
@@ -197,6 +199,17 @@ impl Home {
         let Some(now) = now.filter(|_| state.former_tls_key(&self.coordinator_key).is_some()) else { return Ok(()) };
         self.network.coordinator_key = hex::encode(now);
         self.coordinator_key = now;
+        write_network(&self.root.join("network.json"), &self.network)
+    }
+
+    /// Another coordinator, after a Handover: where it is, and its link key. What it shows is still checked against this home's own copy.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub fn set_coordinator(&mut self, address: &str, key: [u8; 32]) -> Result<(), HomeError> {
+        self.network.address = address.to_owned();
+        self.network.coordinator_key = hex::encode(key);
+        self.coordinator_key = key;
         write_network(&self.root.join("network.json"), &self.network)
     }
 

@@ -1,16 +1,17 @@
 //! The home's own copy of the ledger: read, replayed, extended by what a quorum has cosigned, never by less.
 
+mod error;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use leben_contracts::agreement::contract::Contract;
-use leben_contracts::agreement::error::StepError;
 use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::agreement::snapshot;
 use leben_contracts::agreement::state::State;
-use leben_contracts::ledger::checkpoint::{Checkpoint, CheckpointError};
-use leben_contracts::ledger::entry::{Entry, EntryError};
+use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
 use leben_contracts::ledger::note::{Note, NoteError, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, PolicyError, UnknownSigners};
@@ -19,83 +20,10 @@ use leben_contracts::ledger::proof::TlogProof;
 use leben_contracts::ledger::store::{LogReader, Mirror, MirrorError, ReadError, StoreError, durable_replace};
 use leben_contracts::ledger::turn::{Turn, TurnError, Turns, may_turn};
 
+pub use error::LedgerError;
+
 use crate::home::Home;
 use crate::offers::{Offers, Set};
-
-/// Why the copy of the ledger cannot be read or extended.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// A file.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The files, while writing.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The entries do not lead to the checkpoint.
-    #[error(transparent)]
-    Mirror(#[from] MirrorError),
-    /// The checkpoint.
-    #[error("the coordinator's checkpoint is refused: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// The checkpoint's signature.
-    #[error("the coordinator's checkpoint is refused: {0}; compare the log's key with the invite")]
-    Signature(#[from] NoteError),
-    /// Too few hospitals have cosigned.
-    #[error("the coordinator's checkpoint of {size} entries is not final: {source}")]
-    Policy {
-        /// Its size.
-        size: u64,
-        /// Why.
-        source: PolicyError,
-    },
-    /// A change of who has to sign that the quorum before it did not sign.
-    #[error("the coordinator's ledger is refused: {0}")]
-    Turn(#[from] TurnError),
-    /// Another log.
-    #[error("the checkpoint is of '{got}', this home follows '{wanted}'")]
-    Origin {
-        /// Whose it is.
-        got: String,
-        /// Whose it should be.
-        wanted: String,
-    },
-    /// Less than was seen before.
-    #[error(
-        "the coordinator shows {got} entries and this home already holds {held} that were final: it was set back to an old copy. Do not submit anything; ask the hospitals which checkpoint they hold"
-    )]
-    Stale {
-        /// Entries shown.
-        got: u64,
-        /// Entries held.
-        held: u64,
-    },
-    /// Another history than was seen before.
-    #[error(
-        "the log has forked: the checkpoint of {size} entries contradicts what this home holds. Both are kept in {evidence}; send them to the hospitals' admins and submit nothing"
-    )]
-    Fork {
-        /// Its size.
-        size: u64,
-        /// Where both are kept.
-        evidence: PathBuf,
-    },
-    /// An entry that is no entry.
-    #[error("entry {index} cannot be read: {source}")]
-    Entry {
-        /// Its index.
-        index: u64,
-        /// Why.
-        source: EntryError,
-    },
-    /// An entry that breaks the rules.
-    #[error("entry {index} breaks the ledger's rules, so this copy stops before it: {source}")]
-    Rules {
-        /// Its index.
-        index: u64,
-        /// The rule.
-        source: Box<StepError>,
-    },
-}
 
 /// A copy of the ledger with everything it says.
 pub struct Ledger {
@@ -279,12 +207,20 @@ impl Ledger {
         })?;
         let policy = match state.witness_policy() {
             Some(policy) => policy,
-            None => Policy::k_of_n(home.log(), &[], 0).map_err(|source| policy_error(&checkpoint, source))?,
+            None => {
+                let log = state.log_vkeys().pop().ok_or(LedgerError::Key)?;
+                Policy::k_of_n(&log, &[], 0).map_err(|source| policy_error(&checkpoint, source))?
+            }
         };
+        // From the key that the invite named to the one in force, every step is a Handover that a quorum signed.
+        if !state.log_vkeys().contains(home.log()) {
+            return Err(LedgerError::Key);
+        }
         // Lines of witnesses outside the ledger's policy are for the public log; this copy keeps what it can check by itself.
         let note = &policy.known_lines(note);
         policy.evaluate(note, UnknownSigners::Refuse).map_err(|source| policy_error(&checkpoint, source))?;
         let mut mirror = Mirror::open(&home.ledger_dir(), &home.ledger_state_dir(), home.log())?;
+        mirror.know_keys(&state.log_vkeys())?;
         // Another command may have been quicker; what it took is left out here.
         if mirror.next_index() > checkpoint.size {
             drop(mirror);
@@ -323,9 +259,19 @@ impl Ledger {
         if checkpoint.origin != log.name() {
             return Err(LedgerError::Origin { got: checkpoint.origin, wanted: log.name().to_owned() });
         }
-        note.verify(log)?;
         if checkpoint.size < self.size {
             return Err(LedgerError::Stale { got: checkpoint.size, held: self.size });
+        }
+        let mut keys = self.state.log_vkeys();
+        if let Err(unsigned) = note.verify(keys.last().unwrap_or(log)) {
+            keys.pop();
+            return match keys.iter().any(|earlier| note.verify(earlier).is_ok()) {
+                true => Err(LedgerError::Replaced),
+                // By a key that this copy has not met: the entries that it lacks may hold the Handover that names it, and
+                // `extend` believes nothing else.
+                false if checkpoint.size > self.size && matches!(unsigned, NoteError::Missing(_)) => Ok(checkpoint),
+                false => Err(unsigned.into()),
+            };
         }
         if let Some(held) = &self.note {
             let held = Checkpoint::of(held)?;

@@ -57,7 +57,9 @@ fn network(body: &Body) -> Option<String> {
             format!("asks for {} of {} cosignatures: {}", b.quorum, b.validators.len(), names(&b.validators))
         }
         Body::Freeze(b) => format!("freezes the ledger ({})", b.code),
-        Body::Handover(Handover { size, .. }) => format!("takes over as coordinator, from entry {size} on"),
+        Body::Handover(Handover { size, .. }) => {
+            format!("takes over as coordinator with a new log key, from entry {size} on, by decision of the hospitals")
+        }
         Body::DatasetOffer(b) => {
             format!("offers the data set {}: about {} rows, {} columns", b.name, b.rows_rounded, b.schema.len())
         }

@@ -8,7 +8,7 @@ use leben_coordinator::io::clock::now_ms;
 use leben_coordinator::io::config::Config;
 use leben_coordinator::io::fatal::Fatal;
 use leben_coordinator::io::store::Invited;
-use leben_coordinator::io::{keys, rotation, setup, start};
+use leben_coordinator::io::{handover, keys, rotation, setup, start};
 
 /// The coordinator of a Leben network: keeps the ledger, runs the rounds, reads no hospital's update.
 #[derive(Parser)]
@@ -51,10 +51,41 @@ enum Command {
         #[arg(long, default_value_t = 72)]
         hours: u64,
     },
+    /// A new coordinator for a network whose coordinator is lost or not trusted any more: its ledger goes on here.
+    #[command(subcommand)]
+    Handover(HandoverCommand),
     /// The coordinator's own keys: which, since when, and what became of earlier ones. The log's key changes by handover alone.
     Keys {
         #[command(subcommand)]
         what: Option<KeysCommand>,
+    },
+}
+
+#[derive(Subcommand)]
+enum HandoverCommand {
+    /// Verifies copies of the ledger, makes the new coordinator's keys, and drafts the Handover from the largest certificate among the
+    /// copies, for the hospitals to sign. Exit code 8: two copies prove a fork; the others are those of `leben verify`.
+    Prepare {
+        /// A copy of the ledger: a frozen hospital's folder, its mirror/public, or an export. Once for each; as many as there are.
+        #[arg(long, value_name = "DIR", required = true)]
+        from: Vec<PathBuf>,
+        /// The policy that you trust; without it the copies vouch for themselves.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Party id of the new coordinator: the one of before, whose contracts then go on, or a new one.
+        #[arg(long)]
+        party: Option<String>,
+        /// Days until enough hospitals have to have signed.
+        #[arg(long, default_value_t = 7)]
+        days: u64,
+        /// Where to write the Handover.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Takes the Handover that enough hospitals have signed, and makes it the first entry that this coordinator sequences.
+    Finish {
+        /// The file.
+        file: PathBuf,
     },
 }
 
@@ -83,7 +114,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("leben-coordinator: {error}");
-            ExitCode::FAILURE
+            match error {
+                Fatal::Handover(error) => ExitCode::from(error.exit_code()),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -101,6 +135,15 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
             Ok(())
         }
         Command::Serve => serve(dir),
+        Command::Handover(HandoverCommand::Prepare { from, policy, party, days, out }) => {
+            let wish = handover::Wish { from, policy: policy.as_deref(), party: party.as_deref(), days: *days, out };
+            say!("{}", handover::prepare(dir, &wish)?.trim_end());
+            Ok(())
+        }
+        Command::Handover(HandoverCommand::Finish { file }) => {
+            say!("{}", handover::finish(dir, file)?.trim_end());
+            Ok(())
+        }
         Command::Keys { what: None } => {
             say!("{}", keys::list(dir)?.trim_end());
             Ok(())

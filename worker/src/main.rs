@@ -8,7 +8,7 @@ use leben_contracts::ledger::note::VerifierKey;
 use leben_worker::io::cli::{self, Decision};
 use leben_worker::io::clock::Clock;
 use leben_worker::io::witness::{self, StandAlone};
-use leben_worker::io::{Config, Options, check, cli_keys, config, evidence, rotation};
+use leben_worker::io::{Options, check, cli_keys, config, evidence, handover, rotation};
 
 /// The agent inside a hospital: runs agreed algorithms on local data and returns only a masked contribution.
 #[derive(Parser)]
@@ -98,6 +98,9 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// When the coordinator is lost, or not trusted any more: stop for it, sign who goes on, follow the new one.
+    #[command(subcommand)]
+    Handover(HandoverCommand),
     /// Shows the audit log and checks that no line is missing.
     Audit,
     /// Prints the annotated default configuration.
@@ -145,6 +148,39 @@ enum EvidenceCommand {
 }
 
 #[derive(Subcommand)]
+enum HandoverCommand {
+    /// Stops this hospital for its coordinator: nothing is signed, stored or computed for it any more. A running agent ends its link and waits.
+    Freeze,
+    /// Takes the stop back, as long as no Handover was signed.
+    Unfreeze,
+    /// Compares a Handover with this hospital's copy of the ledger, shows it, and signs it.
+    Sign {
+        /// The file from `leben-coordinator handover prepare`.
+        file: PathBuf,
+        /// A published folder with the history it goes on from, where this hospital's own copy is behind.
+        #[arg(long, value_name = "DIR")]
+        ledger: Option<PathBuf>,
+        /// In place of another Handover that was signed here; that one must never be used.
+        #[arg(long)]
+        replace: bool,
+        /// Signs; without it the Handover is only shown.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Goes on with the new coordinator that a quorum of the hospitals has signed for.
+    Follow {
+        /// The signed file.
+        file: PathBuf,
+        /// Where the new coordinator listens, host:port.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: String,
+        /// A published folder with the history it goes on from, where this hospital's own copy is behind.
+        #[arg(long, value_name = "DIR")]
+        ledger: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
 enum KeysCommand {
     /// Makes new keys here; the agent puts them in force, and the old ones serve until then.
     Rotate {
@@ -188,9 +224,7 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Check => return Ok(print_check(&check::check(dir, clock).await)),
         What::Run => {
             start_log(cli.log_json);
-            let config = Config::load(dir).map_err(|error| error.to_string())?;
-            let options = Options { tap: None, clock };
-            leben_worker::io::run(config, options, stopped()).await.map_err(|error| error.to_string())?;
+            handover::run(dir, &Options { tap: None, clock }, stopped()).await?;
             "stopped".to_owned()
         }
         What::Status { json: true } => to_json(&cli::status(dir)?)?,
@@ -205,6 +239,16 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Resume { contract } => decide(contract, Decision::Resume)?,
         What::Revoke { contract } => decide(contract, Decision::Revoke)?,
         What::Keys { what, json } => keys(what.as_ref(), *json, dir, clock).await?,
+        What::Handover(HandoverCommand::Freeze) => handover::freeze(dir, clock).await?,
+        What::Handover(HandoverCommand::Unfreeze) => handover::unfreeze(dir, clock).await?,
+        What::Handover(HandoverCommand::Sign { file, ledger, replace, yes }) => {
+            let wish = handover::Wish { file, ledger: ledger.as_deref() };
+            handover::sign(dir, wish, *replace, *yes, clock).await?
+        }
+        What::Handover(HandoverCommand::Follow { file, ledger, address }) => {
+            let wish = handover::Wish { file, ledger: ledger.as_deref() };
+            handover::follow(dir, wish, address, clock).await?
+        }
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
         What::Evidence { what: None | Some(EvidenceCommand::List) } => evidence::list_text(dir)?,

@@ -103,6 +103,14 @@ pub enum Command {
         #[command(subcommand)]
         command: ActionCommand,
     },
+    /// Go on with another coordinator, after the hospitals have handed the ledger over to it.
+    Follow {
+        /// The Handover that the hospitals signed.
+        file: PathBuf,
+        /// Where the new coordinator listens, host:port.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: String,
+    },
     /// Check a published log, a result's folder or a single proof, without a network.
     ///
     /// Exit codes: 0 ok, 2 malformed, 3 signature, 4 quorum, 5 inclusion or consistency, 6 state machine, 7 stale, 8 fork.
@@ -180,6 +188,19 @@ pub enum ActionCommand {
 /// What can be drafted.
 #[derive(Debug, Subcommand)]
 pub enum DraftCommand {
+    /// Stop the ledger, before it is handed over: nothing but a Handover is recorded from then on. A quorum of the hospitals signs, and
+    /// this party.
+    Freeze {
+        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+        #[arg(long)]
+        code: String,
+        /// How long it may take until all have signed.
+        #[arg(long, value_name = "TIME", default_value = "7 days")]
+        valid: String,
+        /// Where to write it.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Withdraw a party's keys; a majority of the admins signs.
     KeyRevoke {
         /// Whose.

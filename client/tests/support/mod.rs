@@ -60,7 +60,7 @@ pub fn key(name: &str, use_of: &str) -> SigningKey {
     SigningKey::from_bytes(&seed(name, use_of))
 }
 
-fn public(name: &str, use_of: &str) -> PublicKey {
+pub fn public(name: &str, use_of: &str) -> PublicKey {
     PublicKey::of(&key(name, use_of))
 }
 
@@ -138,6 +138,7 @@ pub fn offers() -> Offers {
     }
 }
 
+#[derive(Clone)]
 pub struct World {
     pub state: State,
     pub leaves: Vec<Vec<u8>>,
@@ -185,7 +186,7 @@ impl World {
         world
     }
 
-    fn header<'a>(&self, actor: &'a PartyId, role: Role) -> Header<'a> {
+    pub fn header<'a>(&self, actor: &'a PartyId, role: Role) -> Header<'a> {
         Header { actor, role, now_ms: self.now_ms, valid_ms: 3_600_000, nonce: self.nonce.to_be_bytes() }
     }
 
@@ -279,6 +280,10 @@ pub fn log_signer() -> NoteSigner {
 }
 
 pub fn note(leaves: &[Vec<u8>], cosigners: &[&str]) -> Note {
+    note_by(&log_signer(), leaves, cosigners)
+}
+
+pub fn note_by(log: &NoteSigner, leaves: &[Vec<u8>], cosigners: &[&str]) -> Note {
     let hashes: Vec<_> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     assert!(hashes.len() <= 256, "root_of is for one tile");
     let mut tree = leben_contracts::ledger::merkle::Tree::default();
@@ -287,7 +292,7 @@ pub fn note(leaves: &[Vec<u8>], cosigners: &[&str]) -> Note {
         assert_eq!(tree.root(), root_of(&hashes));
     }
     let mut note = Note::new(Checkpoint::new(ORIGIN, leaves.len() as u64, tree.root()).to_string()).unwrap();
-    note.push(log_signer().sign(note.text(), 0)).unwrap();
+    note.push(log.sign(note.text(), 0)).unwrap();
     for name in cosigners {
         let signer = NoteSigner::new(name, KeyType::Cosignature, key(name, "validator")).unwrap();
         note.push(signer.sign(note.text(), T0 / 1000)).unwrap();

@@ -4,7 +4,7 @@
 //! person would type. Then one file for each promise: [`sentinel`] (no patient's value and no private key ever leaves),
 //! [`restarts`] (kill -9 loses nothing that was acknowledged), [`bad_input`] (every mistake has a message that says what,
 //! where and what to do), [`private`] (differential privacy, and the budget that each hospital keeps), [`keys`] (keys change, and
-//! nobody is lost), [`streaming`] (vectors larger than anybody's memory) and [`cuts`] (nothing that arrived is sent again),
+//! nobody is lost), [`handover`] (the coordinator is lost, and nothing final is), [`streaming`] (vectors larger than anybody's memory) and [`cuts`] (nothing that arrived is sent again),
 //! [`verify_flip`] (any byte of a published ledger matters).
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@ mod demo;
 mod deployment;
 mod faults;
 mod gossip;
+mod handover;
 mod keys;
 mod metrics;
 mod needles;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use leben_contracts::handover::HandoverError;
 use leben_contracts::ledger::store::StoreError;
 use leben_protocol::reject::Reject;
 
@@ -41,6 +42,9 @@ pub enum Fatal {
     /// Two things that must agree do not.
     #[error("inconsistent: {0}. This is a fault of the program; please report it with the log")]
     Inconsistent(String),
+    /// A log that cannot be handed over.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// Another program's fault at start-up.
     #[error("{0}")]
     Start(String),

@@ -1,12 +1,40 @@
 //! What the writer hears from its witnesses beside their cosignatures, and from its clock.
 
-use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::checkpoint::{Checkpoint, CheckpointError};
 use leben_contracts::ledger::note::Note;
+use leben_contracts::ledger::store::Head;
 use leben_protocol::reject::{Reject, RejectCode};
 
 use super::clock::now_ms;
 use super::fatal::Fatal;
+use super::ledger::Ledger;
 use super::sequence::{Pending, Sequence, broken};
+
+impl Ledger {
+    /// The largest checkpoint that a worker says it holds, if this log signed it. One by a key of before a Handover that is not of this
+    /// history ends that hospital's link and nothing else: it has not followed the Handover.
+    pub fn read_seen(&self, seen: &[u8]) -> Result<Option<Note>, Reject> {
+        if seen.is_empty() {
+            return Ok(None);
+        }
+        let refused = |error: CheckpointError| {
+            Reject::new(RejectCode::BadSignature, format!("the checkpoint that this hospital holds: {error}"))
+        };
+        let note = Note::parse(seen).map_err(|error| refused(error.into()))?;
+        let head = Head::by(&note, &self.0.keys).map_err(refused)?;
+        let whole = self.final_size();
+        let fits = || head.size <= whole && self.0.reader.root_at(head.size, whole).is_ok_and(|root| root == head.root);
+        if note.verify(&self.0.log).is_err() && !fits() {
+            let text = format!(
+                "this hospital holds a checkpoint of {} entries by the log's key of before the Handover, which is not part of what goes on: \
+                 leben-worker handover follow",
+                head.size
+            );
+            return Err(Reject::new(RejectCode::NotAllowed, text));
+        }
+        Ok(Some(head.note))
+    }
+}
 
 impl Sequence {
     pub(super) fn handle_timeout(&mut self, now_ms: u64) {

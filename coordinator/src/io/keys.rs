@@ -5,8 +5,8 @@ use std::path::Path;
 
 use leben_contracts::agreement::party::Party;
 use leben_contracts::agreement::state::State;
+use leben_contracts::handover::replayed;
 use leben_contracts::ledger::checkpoint::Checkpoint;
-use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::keyring::Keyring;
 use leben_contracts::ledger::store::LogReader;
 use leben_protocol::key::fingerprint;
@@ -14,9 +14,6 @@ use leben_protocol::key::fingerprint;
 use super::config::Config;
 use super::fatal::Fatal;
 use super::rotation::Generation;
-
-/// Entries read at a time.
-const STEP: u64 = 4096;
 
 fn start(error: impl std::fmt::Display) -> Fatal {
     Fatal::Start(error.to_string())
@@ -53,16 +50,6 @@ pub fn list(dir: &Path) -> Result<String, Fatal> {
 }
 
 fn replay(ledger: &Path, origin: &str) -> Result<State, Fatal> {
-    let reader = LogReader::new(ledger);
-    let size = Checkpoint::of(&reader.checkpoint().map_err(start)?).map_err(start)?.size;
-    let mut state = State::new(origin);
-    let mut from = 0;
-    while from < size {
-        let to = size.min(from.saturating_add(STEP));
-        for (index, leaf) in (from..).zip(reader.entries(from..to, size).map_err(start)?) {
-            state.apply(index, &Entry::parse(&leaf).map_err(start)?).map_err(start)?;
-        }
-        from = to;
-    }
-    Ok(state)
+    let size = Checkpoint::of(&LogReader::new(ledger).checkpoint().map_err(start)?).map_err(start)?.size;
+    Ok(replayed(ledger, origin, size, size)?)
 }

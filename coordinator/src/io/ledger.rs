@@ -20,12 +20,11 @@ use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Role;
 use leben_contracts::agreement::state::State;
-use leben_contracts::ledger::checkpoint::CheckpointError;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::merkle::Hash;
 use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note, SignatureLine, VerifierKey};
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
-use leben_contracts::ledger::store::{Head, LogReader, LogStore, ReadError, read_at_most};
+use leben_contracts::ledger::store::{LogReader, LogStore, ReadError, read_at_most};
 use leben_contracts::ledger::tile::TilePath;
 use leben_contracts::ledger::turn;
 use leben_protocol::frame::ContractId;
@@ -81,7 +80,9 @@ pub(super) struct Final {
 
 pub(super) struct Shared {
     origin: String,
-    log: VerifierKey,
+    pub(super) log: VerifierKey,
+    /// Keys that the log has or had before a Handover.
+    pub(super) keys: Vec<VerifierKey>,
     pub(super) reader: LogReader,
     pub(super) state_dir: PathBuf,
     pub(super) index: Arc<Mutex<Option<Index>>>,
@@ -115,6 +116,7 @@ impl Ledger {
         let ledger = Ledger(Arc::new(Shared {
             origin: origin.to_owned(),
             log: sequence.log_vkey(),
+            keys: sequence.store.keys().to_vec(),
             reader: sequence.reader(),
             state_dir: sequence.state_dir(),
             index: sequence.index.clone(),
@@ -207,18 +209,6 @@ impl Ledger {
     async fn tell(&self, command: Command) {
         // Fails only when the writer has stopped, and then the process is ending.
         let _ = self.0.commands.send(command).await;
-    }
-
-    /// The largest checkpoint that a worker says it holds, if this log signed it.
-    pub fn read_seen(&self, seen: &[u8]) -> Result<Option<Note>, Reject> {
-        if seen.is_empty() {
-            return Ok(None);
-        }
-        let refused = |error: CheckpointError| {
-            Reject::new(RejectCode::BadSignature, format!("the checkpoint that this hospital holds: {error}"))
-        };
-        let note = Note::parse(seen).map_err(|error| refused(error.into()))?;
-        Head::of(note, &self.0.log).map(|head| Some(head.note)).map_err(refused)
     }
 
     /// A worker's control stream is open. `seen`: the largest checkpoint it holds.

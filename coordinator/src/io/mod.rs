@@ -1,6 +1,6 @@
 //! The shell: sockets, disks, the clock.
 //!
-//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
+//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`handover`] (another one's ledger), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
 //! at the other end), [`author`], [`rotation`] and [`keys`] (the coordinator's own keys over time), [`requests`], [`enrol`], [`uploads`],
 //! [`spool`], [`lanes`] and [`states`] (what they want, and where vectors lie meanwhile), [`jobs`] with its [`events`] (the
 //! shell around the core's jobs), [`index`] and [`caches`] (what can be rebuilt), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
@@ -14,6 +14,7 @@ mod door;
 pub mod enrol;
 pub mod events;
 pub mod fatal;
+pub mod handover;
 mod hear;
 pub mod http;
 pub mod index;

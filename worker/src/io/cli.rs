@@ -6,9 +6,9 @@ use std::path::Path;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 
-use super::approvals;
 use super::clock::Clock;
 use super::store::read_json;
+use super::{approvals, handover};
 use crate::agent::{Command, ContractView, Status};
 use crate::audit;
 
@@ -21,8 +21,13 @@ const STALE_MS: u64 = 30_000;
 /// In words.
 pub fn status(folder: &Path) -> Result<Status, String> {
     let path = folder.join("status.json");
-    let found = read_json(&path).map_err(|error| error.to_string())?;
-    found.ok_or_else(|| format!("there is no {}; start the agent with `leben-worker run`", path.display()))
+    let found: Option<Status> = read_json(&path).map_err(|error| error.to_string())?;
+    let mut status =
+        found.ok_or_else(|| format!("there is no {}; start the agent with `leben-worker run`", path.display()))?;
+    if handover::frozen(folder).map_err(|error| error.to_string())?.is_some() {
+        status.halted = Some(handover::FROZEN.to_owned());
+    }
+    Ok(status)
 }
 
 /// Whether the agent that wrote a status still runs.

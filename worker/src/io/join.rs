@@ -120,6 +120,11 @@ async fn come_in(invite: &str, folder: &Path, clock: Clock, new_keys: bool) -> R
             folder.display()
         ));
     }
+    if Network::load(folder).is_ok_and(|before| before.log_vkey != network.log_vkey) {
+        return Err("this invite is of another coordinator than this hospital follows, with another key of the log: hospitals go over to it \
+                    with the Handover that they signed: leben-worker handover follow"
+            .into());
+    }
     let disk = |error: leben_contracts::ledger::store::StoreError| error.to_string();
     ensure_dir(folder).map_err(disk)?;
     if new_keys {

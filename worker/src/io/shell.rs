@@ -26,7 +26,7 @@ use super::rotation::Rotation;
 use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
 use super::work::Tables;
-use super::{approvals, budgets, evidence, metrics, view};
+use super::{approvals, budgets, evidence, handover, metrics, view};
 use crate::agent::{Action, Agent, Command, Setup, Status, StoredJob};
 use crate::audit::AuditEntry;
 use crate::budget::Budgets;
@@ -66,7 +66,7 @@ impl Shell {
         let party = PartyId::new(&network.party).map_err(|error| RunError::Network(error.to_string()))?;
         let keys = Keys::load(&config.folder.join("keys"))?;
         let store = Store::open(&config.folder, &log)?;
-        let record = store.record(&log)?;
+        let record = store.record()?;
         let (mirror, taken_up) = restored(&log, &party, &keys, &store)?;
         let snapshots = Snapshots::new(&store, taken_up);
         let holds = store.holds(record.as_ref());
@@ -284,6 +284,7 @@ impl Shell {
                     self.shared.holds.send_replace(self.store.holds(Some(&record)));
                 }
                 Action::StoreCertificate { note, turn, policy } => {
+                    self.store.know_keys(&self.agent.mirror().validated().log_vkeys())?;
                     self.store.store_certificate(&note, turn.as_ref(), policy.as_ref())?;
                     self.rotation.trust(self.agent.mirror().certified());
                 }
@@ -329,8 +330,11 @@ impl Shell {
 
 /// The copy of the ledger as it lies on the disk, and how many of its entries a snapshot stood for.
 fn restored(log: &VerifierKey, party: &PartyId, keys: &Keys, store: &Store) -> Result<(Mirror, u64), RunError> {
+    if handover::frozen(store.folder())?.is_some() {
+        return Err(RunError::Ledger(handover::FROZEN.to_owned()));
+    }
     let mirror_keys = keys.mirror();
-    let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record(log)?)
+    let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record()?)
         .map_err(|error| RunError::Ledger(error.to_string()))?;
     let taken_up = replay(&mut mirror, store)?;
     Ok((mirror, taken_up))

@@ -6,6 +6,7 @@
 //! keys/*.key             private keys, 0600;  next/, old/ of a rotation
 //! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
 //! witness                the checkpoint cosigned last
+//! frozen.json            stopped for a Handover, see `handover`;  mirror-before-N: the copy with its uncertified end
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, the round's model (see `states`)
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
@@ -18,6 +19,7 @@
 //! |---|---|---|---|---|
 //! | `witness` | no: new keys | no: it would sign a fork; seen by its own cosignature, and it halts | nobody (the log's signature) | nothing |
 //! | `mirror/` | yes: fetched again, checked against `witness` | yes | nobody (its root) | the ledger |
+//! | `frozen.json` | no: it would sign for the old key again | no, the same | whoever can write the folder | nothing |
 //! | `seed` | yes: new keys, a new directory | yes | whoever can write the folder | 65 bytes a job, removed at its end |
 //! | `journal.json` | no: two sums of one round could be told apart | no | the same | 50 bytes a round, removed at its end |
 //! | `budget/` | no: the data set takes no more jobs with a mechanism | no: seen by the ledger, the journals and its generation | whoever can write the folder | 300 bytes a job |
@@ -129,11 +131,19 @@ impl Store {
     ///
     /// # Errors
     /// [`DiskError`].
-    pub fn record(&self, log: &VerifierKey) -> Result<Option<WitnessRecord>, DiskError> {
+    pub fn record(&self) -> Result<Option<WitnessRecord>, DiskError> {
         let path = self.folder.join("witness");
         let Some(bytes) = read(&path, NOTE_BYTES_MAX)? else { return Ok(None) };
-        let record = WitnessRecord::parse(&bytes, log);
+        let record = WitnessRecord::parse_by(&bytes, self.ledger.store().keys());
         record.map(Some).map_err(|error| DiskError::Damaged { path, why: error.to_string() })
+    }
+
+    /// Durable: keys that the log has, or had before a Handover.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn know_keys(&mut self, keys: &[VerifierKey]) -> Result<(), DiskError> {
+        Ok(self.ledger.know_keys(keys)?)
     }
 
     /// What the copy says about a checkpoint of `size` entries; `None` if it has not as many.

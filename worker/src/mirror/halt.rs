@@ -11,7 +11,7 @@ impl Mirror {
     /// The log signed it: if this copy knows that size with another root, it is a fork.
     pub(super) fn check_root(&mut self, checkpoint: &Checkpoint, note: &Note) -> Result<(), Refusal> {
         let known = self.roots.get(&checkpoint.size).is_none_or(|root| *root == checkpoint.root);
-        if known && self.validator.witness().handle_view(note.to_string().as_bytes()).is_ok() {
+        if known && self.validator.witness().compare(note, checkpoint).is_ok() {
             return Ok(());
         }
         let words = format!(
@@ -20,6 +20,20 @@ impl Mirror {
             checkpoint.size
         );
         Err(self.halt(words, note))
+    }
+
+    /// A key of before a Handover signed it. It accuses nobody who goes on; it is believed where it is part of this copy.
+    pub(super) fn check_earlier(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+        match self.roots.get(&checkpoint.size).is_none_or(|root| *root == checkpoint.root) {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                Reason::Ledger,
+                format!(
+                    "a checkpoint of {} entries by the log's key of before the Handover is not of this history",
+                    checkpoint.size
+                ),
+            )),
+        }
     }
 
     /// Whoever holds a cosignature of this hospital that this folder does not remember can be shown a second history by it.

@@ -212,7 +212,7 @@ pub struct Net {
     pub note: Option<Note>,
     /// Checkpoints that end with a change of who has to sign.
     pub turns: Vec<Note>,
-    sequencer: Sequencer<State>,
+    pub sequencer: Sequencer<State>,
     nonce: u128,
 }
 
@@ -261,6 +261,10 @@ impl Net {
     }
 
     pub fn enrol(&mut self, name: &str) {
+        self.enrol_by(name, "coord");
+    }
+
+    pub fn enrol_by(&mut self, name: &str, coordinator: &str) {
         let kind = if name == "team" { OrgKind::Team } else { OrgKind::Hospital };
         let enrol = PartyEnrol {
             party: id(name),
@@ -270,7 +274,7 @@ impl Net {
             sealing: X25519Key(hash(&format!("{name}/sealing")).0),
             invite_hash: hash(&format!("{name}/invite")),
         };
-        self.act(name, None, enrol.into(), &[name, "coord"]).unwrap();
+        self.act(name, None, enrol.into(), &[name, coordinator]).unwrap();
     }
 
     pub fn set_policy(&mut self, validators: &[&str], quorum: u32) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ed25519_dalek::SigningKey;
-use leben_contracts::agreement::body::KeyRevoke;
+use leben_contracts::agreement::body::{Freeze, KeyRevoke};
 use leben_contracts::agreement::party::{Code, PartyId};
 use leben_contracts::ledger::action_file::{ACTION_FILE_BYTES_MAX, ActionFile};
 use leben_contracts::ledger::checkpoint::Checkpoint;
@@ -60,12 +60,19 @@ async fn ledger(root: &Path, folder: Option<&Path>) -> Result<Ledger, Failed> {
 }
 
 async fn make(root: &Path, draft: DraftCommand) -> Ended {
-    let DraftCommand::KeyRevoke { party, code, valid, out } = draft;
-    let valid_ms =
-        duration::parse(&valid).ok_or_else(|| format!("--valid {valid}: write a time such as \"7 days\""))?;
+    let (DraftCommand::KeyRevoke { valid, .. } | DraftCommand::Freeze { valid, .. }) = &draft;
+    let valid_ms = duration::parse(valid).ok_or_else(|| format!("--valid {valid}: write a time such as \"7 days\""))?;
     let (home, ledger) = readable(root).await?;
-    let body = KeyRevoke { party: PartyId::new(&party)?, code: Code::new(&code)? };
-    let file = actions::revoke(&home, ledger.state(), body, valid_ms, fresh()?)?;
+    let (file, out) = match draft {
+        DraftCommand::KeyRevoke { party, code, out, .. } => {
+            let body = KeyRevoke { party: PartyId::new(&party)?, code: Code::new(&code)? };
+            (actions::revoke(&home, ledger.state(), body, valid_ms, fresh()?)?, out)
+        }
+        DraftCommand::Freeze { code, out, .. } => {
+            let body = Freeze { code: Code::new(&code)? };
+            (actions::freeze(&home, ledger.state(), body, valid_ms, fresh()?)?, out)
+        }
+    };
     write(&out, &file)?;
     print(&ledger.state().action_text(&file, now_ms()));
     let out = out.display();
@@ -103,6 +110,10 @@ fn load(folder: &Path) -> Result<SigningKey, Failed> {
 
 async fn sign(root: &Path, path: &Path, key: &Path, folder: Option<&Path>, yes: bool) -> Ended {
     let (mut file, key) = (read(path)?, load(key)?);
+    if file.action().kind == "Handover" {
+        let why = "a hospital signs a Handover with `leben-worker handover sign`, which compares it with what the hospital holds";
+        return Err(why.into());
+    }
     let ledger = ledger(root, folder).await?;
     if !confirm(&ledger, &file, yes)? {
         return Ok(ExitCode::FAILURE);

@@ -1,6 +1,7 @@
 //! What each command of `leben` does: asks, prints, and says by its exit code how it went.
 
 mod action;
+mod follow;
 mod keys;
 mod ledger;
 mod team;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli, runtime: &Runtime) -> Ended {
         }
         Command::Keys { command, output } => runtime.block_on(keys::run(&root, command, output.json)),
         Command::Action { command } => runtime.block_on(action::run(&root, command)),
+        Command::Follow { file, address } => runtime.block_on(follow::run(&root, &file, &address)),
         Command::Verify(args) => run_verify(&args),
         Command::Ledger(args) => ledger::run(&root, args, runtime),
         #[cfg(feature = "demo")]

@@ -1,0 +1,274 @@
+//! The coordinator is lost, or stops in good order, and another one goes on: nothing final is missing, and the old one has no say any more.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::deployment::{Deployment, HOSPITALS, Said, files_below, said};
+use crate::process::{Process, program, wait_until};
+use crate::rows::{self, JobFile};
+
+/// `leben-coordinator ..` on the folder of the next one.
+fn next(deployment: &Deployment, args: &[&str]) -> Said {
+    let mut command = Command::new(program("leben-coordinator"));
+    said(command.current_dir(deployment.path("")).arg("--dir").arg(deployment.path("next")).args(args))
+}
+
+/// `leben ..` of any home.
+fn leben_of(deployment: &Deployment, home: &Path, args: &[&str]) -> Said {
+    said(Command::new(program("leben")).current_dir(deployment.path("")).arg("--home").arg(home).args(args))
+}
+
+fn copy(from: &Path, to: &Path) {
+    for path in files_below(from) {
+        let copy = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(&path, copy).unwrap();
+    }
+}
+
+/// The second line of a checkpoint: how many entries it covers.
+fn size_of(checkpoint: &Path) -> u64 {
+    fs::read_to_string(checkpoint).unwrap().lines().nth(1).unwrap().parse().unwrap()
+}
+
+fn status(deployment: &Deployment, hospital: &str, what: &str) -> u64 {
+    deployment.worker(hospital, &["status", "--json"]).json()[what].as_u64().unwrap()
+}
+
+fn sign(deployment: &Deployment, hospital: &str, more: &[&str]) -> Said {
+    let file = deployment.path("handover.json");
+    deployment.worker(hospital, &[&["handover", "sign", file.to_str().unwrap()], more].concat())
+}
+
+fn follow(deployment: &Deployment, hospital: &str) -> Said {
+    follow_with(deployment, hospital, &[])
+}
+
+fn follow_with(deployment: &Deployment, hospital: &str, more: &[&str]) -> Said {
+    let file = deployment.path("handover.json");
+    let args = ["handover", "follow", file.to_str().unwrap(), "--address", &deployment.address];
+    deployment.worker(hospital, &[&args, more].concat())
+}
+
+fn prepare(deployment: &Deployment, from: &[&str]) -> Said {
+    let mut args = vec!["handover", "prepare", "-o", "handover.json"];
+    from.iter().for_each(|from| args.extend(["--from", from]));
+    next(deployment, &args)
+}
+
+fn finish(deployment: &Deployment) -> Said {
+    next(deployment, &["handover", "finish", "handover.json"])
+}
+
+/// The next coordinator's folder becomes the deployment's, at an address of its own, and serves.
+fn serve_next(deployment: &mut Deployment) {
+    deployment.address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    fs::rename(deployment.path("next"), deployment.path("coordinator")).unwrap();
+    let settings = deployment.path("coordinator/coordinator.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(settings, text.replace("127.0.0.1:7443", &deployment.address).replace("= 30000", "= 4000")).unwrap();
+    deployment.serve();
+}
+
+fn team_follows(deployment: &Deployment, home: &Path) {
+    let file = deployment.path("handover.json");
+    let follow = ["follow", file.to_str().unwrap(), "--address", &deployment.address];
+    wait_until("the team follows", || leben_of(deployment, home, &follow).code == 0);
+}
+
+fn entries(deployment: &Deployment) -> Vec<Value> {
+    let list = deployment.leben(&["ledger", "list", "--json"]).ok();
+    list.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn job(deployment: &mut Deployment, sets: &[&str]) -> String {
+    let job = JobFile { sets, ..JobFile::default() };
+    let contract = deployment.submit(&job.text())["contract"].as_str().unwrap().to_owned();
+    let hospitals: Vec<&str> = sets.iter().map(|set| set.split('/').next().unwrap()).collect();
+    deployment.approve(&hospitals, &contract);
+    let mut watch = deployment.watch(&contract);
+    let end = deployment.end_of(&mut watch);
+    assert_eq!((&end["phase"], &end["ok"]), (&"Delivered".into(), &true.into()), "{end} {}", watch.complained());
+    contract
+}
+
+#[test]
+fn a_lost_coordinator_is_replaced_and_everything_final_goes_on() {
+    let mut deployment = Deployment::running(100);
+    let sets: Vec<String> = HOSPITALS.iter().map(|hospital| format!("{hospital}/cohort")).collect();
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    let first = job(&mut deployment, &sets);
+    deployment.leben(&["fetch", &first, "--out", "first", "--json"]).json();
+    deployment.leben(&["status"]).ok();
+    let (before, policy) = (entries(&deployment), deployment.path("policy"));
+    fs::copy(deployment.path("team/ledger/policy"), &policy).unwrap();
+    fs::copy(deployment.path("team/ledger/checkpoint"), deployment.path("known")).unwrap();
+    copy(&deployment.path("coordinator/admin"), &deployment.path("admin"));
+
+    // One of four is away, and misses an entry; then two are: what the others cosign now is never final.
+    deployment.workers.remove("delft").unwrap().kill();
+    deployment.keygen("extra", 0);
+    deployment.workers.remove("cluj").unwrap().kill();
+    let invite = deployment.invite("early", "team", 0);
+    let mut early = deployment.keygen_unwatched("early", &invite);
+    for hospital in ["aker", "basel"] {
+        wait_until("an entry is cosigned that no quorum has", || {
+            status(&deployment, hospital, "validated") > status(&deployment, hospital, "certified")
+        });
+    }
+    deployment.coordinator.take().unwrap().kill();
+    early.kill();
+    fs::rename(deployment.path("coordinator"), deployment.path("old")).unwrap();
+    deployment.run("cluj");
+    deployment.run("delft");
+
+    // Freeze, prepare, sign.
+    for hospital in ["aker", "basel", "cluj"] {
+        let said = deployment.worker(hospital, &["handover", "freeze"]).ok();
+        assert!(said.contains("has stopped for the coordinator"), "{said}");
+        deployment.workers.get_mut(hospital).unwrap().wait_for("frozen for a Handover");
+        assert!(deployment.worker(hospital, &["status"]).ok().contains("WARNING    frozen for a Handover"));
+    }
+    let prepared = prepare(&deployment, &["aker", "basel/mirror/public", "cluj"]).ok();
+    let size = size_of(&deployment.path("next/source/checkpoint"));
+    assert!(size >= before.len() as u64, "{size}: {prepared}");
+    for words in [format!("goes on    from {size} entries"), "3 of the 4 hospitals have to sign".into()] {
+        assert!(prepared.contains(&words), "{prepared}");
+    }
+    finish(&deployment).complains(&["0 validators signed, 3 have to"]);
+    sign(&deployment, "delft", &["--yes"]).complains(&["freeze it first"]);
+    sign(&deployment, "aker", &[]).complains(&["Nothing is signed", "everything it holds a certificate of is kept"]);
+    for hospital in ["aker", "basel"] {
+        assert!(sign(&deployment, hospital, &["--yes"]).ok().contains("3 have to"));
+    }
+    finish(&deployment).complains(&["2 validators signed, 3 have to"]);
+    follow(&deployment, "delft").complains(&["does not reach the", "add --ledger"]);
+    let source = deployment.path("next/source");
+    let with_source = [&["--ledger"], &[source.to_str().unwrap()][..]].concat();
+    follow_with(&deployment, "delft", &with_source).complains(&["without a quorum of the hospitals nobody may go on"]);
+    deployment.worker("delft", &["handover", "unfreeze"]).ok();
+    deployment.worker("aker", &["handover", "unfreeze"]).complains(&["has signed the Handover"]);
+    leben_of(
+        &deployment,
+        &deployment.path("admin"),
+        &["action", "sign", "handover.json", "--key", "cluj", "--yes", "--folder", "cluj/mirror/public"],
+    )
+    .complains(&["leben-worker handover sign"]);
+    assert!(sign(&deployment, "cluj", &["--yes"]).ok().contains("complete"));
+    finish(&deployment).ok();
+    finish(&deployment).complains(&["holds a coordinator already"]);
+
+    // Follow: three of four are enough, and their running agents go on by themselves.
+    serve_next(&mut deployment);
+    for hospital in ["aker", "basel", "cluj"] {
+        follow(&deployment, hospital).ok();
+        follow(&deployment, hospital).ok();
+        deployment.workers.get_mut(hospital).unwrap().wait_for("linked to the coordinator");
+    }
+    for hospital in ["aker", "basel"] {
+        assert!(deployment.path(hospital).join(format!("mirror-before-{size}")).is_dir(), "{hospital} was cut back");
+    }
+    team_follows(&deployment, &deployment.path("team"));
+    team_follows(&deployment, &deployment.path("admin"));
+    let after = entries(&deployment);
+    assert_eq!(after[..before.len()], before, "an entry that was final is missing");
+    let second = job(&mut deployment, &sets[..3]);
+
+    // The old one comes back. Only who has not followed goes to it.
+    let mut command = Command::new(program("leben-coordinator"));
+    command.arg("--dir").arg(deployment.path("old")).arg("serve").env("RUST_LOG", "info");
+    let mut old = Process::start(command, &deployment.path("logs/old"));
+    old.wait_for("nothing is sequenced until so many more witnesses are linked");
+    deployment.workers.get_mut("delft").unwrap().wait_for("linked to the coordinator");
+    wait_until("delft has answered it", || old.complained().matches("nothing is sequenced until").count() >= 2);
+
+    let source = deployment.path("coordinator/source");
+    follow_with(&deployment, "delft", &["--ledger", source.to_str().unwrap()]).ok();
+    wait_until("delft has all of it", || {
+        status(&deployment, "delft", "certified")
+            >= deployment.leben(&["status", "--json"]).json()["size"].as_u64().unwrap()
+    });
+    assert!(!old.complained().contains("the log goes on"), "{}", old.complained());
+    old.kill();
+    let third = job(&mut deployment, &sets);
+
+    // A hospital and a team that join now take the whole past; and everybody verifies it with the policy of the beginning.
+    deployment.join("essen", &rows::csv(9, 40), rows::WORKER_TOML);
+    deployment.run("essen");
+    deployment.keygen("another", 10);
+    wait_until("essen has all of it", || status(&deployment, "essen", "certified") > size + 1);
+    for contract in [&second, &third] {
+        deployment.leben(&["fetch", contract, "--out", contract, "--json"]).json();
+        deployment.leben(&["verify", contract]).ok();
+    }
+    let exported = deployment.export("exported");
+    let (policy, known) = (policy.to_str().unwrap(), deployment.path("known"));
+    let trusted = ["--policy", policy, "--known", known.to_str().unwrap()];
+    deployment.leben(&[&["verify", exported.to_str().unwrap()], &trusted[..]].concat()).ok();
+    deployment.leben(&["verify", "first", "--policy", policy]).ok();
+    for hospital in HOSPITALS {
+        deployment.workers.remove(hospital).unwrap().kill();
+        let mirror = deployment.path(hospital).join("mirror/public");
+        deployment.leben(&["verify", mirror.to_str().unwrap(), "--policy", policy]).ok();
+        deployment.run(hospital);
+    }
+    deployment.coordinator.take().unwrap().kill();
+    deployment.serve();
+    deployment.keygen("late", 0);
+}
+
+#[test]
+fn a_ledger_that_was_frozen_in_good_order_is_handed_over_and_a_hospital_refuses_to_lose_anything() {
+    let mut deployment = Deployment::running(40);
+    let admin = deployment.path("admin");
+    copy(&deployment.path("coordinator/admin"), &admin);
+    // A copy of before: what it lacks was final.
+    deployment.workers.remove("aker").unwrap().kill();
+    copy(&deployment.path("aker/mirror/public"), &deployment.path("earlier"));
+    deployment.run("aker");
+    deployment.keygen("another", 0);
+
+    let draft = ["action", "draft", "freeze", "--code", "moving", "-o", "freeze.json"];
+    leben_of(&deployment, &admin, &draft).ok();
+    for key in ["admin", "aker", "basel", "cluj"] {
+        leben_of(&deployment, &admin, &["action", "sign", "freeze.json", "--key", key, "--yes"]).ok();
+    }
+    leben_of(&deployment, &admin, &["action", "submit", "freeze.json"]).ok();
+    let invite = deployment.invite("late", "team", 0);
+    let mut command = Command::new(program("leben"));
+    said(command.arg("--home").arg(deployment.path("late")).args(["keygen", &invite]))
+        .complains(&["the ledger is frozen"]);
+    let size = deployment.leben(&["status", "--json"]).json()["size"].as_u64().unwrap();
+
+    for hospital in HOSPITALS {
+        wait_until("everybody has the Freeze", || status(&deployment, hospital, "certified") >= size);
+        deployment.worker(hospital, &["handover", "freeze"]).ok();
+    }
+    let prepared = prepare(&deployment, &["earlier"]).ok();
+    assert!(prepared.contains("a hospital that holds more will refuse to sign"), "{prepared}");
+    sign(&deployment, "aker", &["--yes"]).complains(&["all of which were final", "Prepare another one"]);
+    prepare(&deployment, &["coordinator", "team"]).ok();
+    deployment.coordinator.take().unwrap().kill();
+    fs::rename(deployment.path("coordinator"), deployment.path("stopped")).unwrap();
+    for hospital in ["basel", "cluj", "delft"] {
+        sign(&deployment, hospital, &["--yes"]).ok();
+    }
+    // Another Handover beside the one that was signed.
+    fs::copy(deployment.path("handover.json"), deployment.path("signed.json")).unwrap();
+    prepare(&deployment, &["team"]).ok();
+    sign(&deployment, "basel", &["--yes"]).complains(&["has signed another Handover"]);
+    fs::copy(deployment.path("signed.json"), deployment.path("handover.json")).unwrap();
+    finish(&deployment).ok();
+    serve_next(&mut deployment);
+    for hospital in HOSPITALS {
+        follow(&deployment, hospital).ok();
+    }
+    team_follows(&deployment, &deployment.path("team"));
+    // With the home that was refused, and an invite of the new coordinator.
+    deployment.keygen("late", 0);
+    deployment.export("exported");
+}
