@@ -221,3 +221,21 @@ fn plain_sums_are_for_data_in_one_place() {
     assert_eq!(sum.contributions(), 2);
     assert!(matches!(Unmasked::from_plain(&layout, vec![one(1e9)]), Err(SumError::Contribution(_))));
 }
+
+/// What comes over the wire is looked at before it is kept: any other length, and bits after the last lane, are not a chunk.
+#[test]
+fn a_chunk_fits_its_place_in_the_layout_or_not_at_all() {
+    let layout = layout(10, 16);
+    let geometry = layout.geometry(3).unwrap();
+    let chunk = geometry.chunk(1).unwrap();
+    let (bytes, used) =
+        (vec![0; chunk.bytes], chunk.lanes * geometry.ring(chunk.segment).unwrap().wire_bits() as usize);
+    assert!(used % 8 != 0 && geometry.fits(1, &bytes));
+    assert!(
+        !geometry.fits(1, &bytes[1..]) && !geometry.fits(1, &[&bytes[..], &[0]].concat()) && !geometry.fits(1, &[])
+    );
+    assert!(!geometry.fits(geometry.chunk_count(), &bytes));
+    let mut beyond = bytes;
+    *beyond.last_mut().unwrap() = 0x80;
+    assert!(!geometry.fits(1, &beyond));
+}

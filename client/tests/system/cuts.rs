@@ -140,12 +140,16 @@ async fn cut_anywhere_an_upload_goes_on_and_no_byte_arrives_twice() {
 
     // 18 bits a number, and the hospital's row count as one lane of 8 bytes.
     let vector = LENGTH as u64 * 18 / 8 + 8;
-    let (up, _) = counted.await.unwrap();
+    let (up, down) = counted.await.unwrap();
     assert_eq!(up, 3 * vector, "bytes arrived twice, or were counted twice");
+    let cuts: u64 = hospitals.iter().map(worker::Handle::reconnects).sum();
+    let window = SEND_WINDOW_BYTES + CHUNK_BYTES_MAX as u64;
+    assert!(down <= 3 * 4 * LENGTH as u64 + (cuts + 3) * window, "{down} bytes went down in {cuts} cuts");
+    println!("{cuts} cuts: {down} bytes of the model handed to QUIC for three of {}", 4 * LENGTH);
     for (hospital, ear) in hospitals.iter().zip(&ears) {
         let (reconnects, sent) = (hospital.reconnects(), ear.sent_bytes.load(Ordering::Relaxed));
         assert!(reconnects >= 4, "the link was cut only {reconnects} times");
-        let most = vector + (reconnects + 1) * (SEND_WINDOW_BYTES + CHUNK_BYTES_MAX as u64);
+        let most = vector + (reconnects + 1) * window;
         assert!(sent <= most, "{sent} bytes were sent, {reconnects} cuts, of a vector of {vector}");
         println!("{reconnects} cuts: {sent} bytes handed to QUIC for {vector} that arrived");
     }

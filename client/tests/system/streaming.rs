@@ -2,6 +2,7 @@
 //! rows each hospital has can say what must come out.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use leben_models::probe::{figures_of, value};
@@ -71,9 +72,12 @@ accept_within = "1 hours"
 pub fn expected(hospitals: usize, length: usize, rounds: u32) -> [(&'static str, f64); 3] {
     let mut model = vec![0.0_f32; length];
     for _ in 0..rounds {
-        for (index, number) in model.iter_mut().enumerate() {
-            let each = (0..hospitals as u64).map(|hospital| value(*number, index as u64, ROWS + hospital));
-            let sum: f64 = each.map(f64::from).sum();
+        for (index, number) in (0..).zip(&mut model) {
+            let (mut sum, mut hospital) = (0.0, 0);
+            while hospital < hospitals as u64 {
+                sum += f64::from(value(*number, index, ROWS + hospital));
+                hospital += 1;
+            }
             *number = (sum / hospitals as f64) as f32;
         }
     }
@@ -126,20 +130,25 @@ fn follow(deployment: &mut Deployment, contract: &str, patience: Duration) -> Ve
 fn play(deployment: &mut Deployment, length: usize, rounds: u32, patience: Duration) -> (Value, Value) {
     let timeout = format!("{} seconds", patience.as_secs());
     let contract = deployment.submit(&job(3, length, rounds, &timeout))["contract"].as_str().unwrap().to_owned();
-    let seen = follow(deployment, &contract, patience);
+    finish(deployment, &contract, patience)
+}
+
+/// Follows a job to its good end; its figures, and the last thing that the watch said.
+fn finish(deployment: &mut Deployment, contract: &str, patience: Duration) -> (Value, Value) {
+    let seen = follow(deployment, contract, patience);
     let out = format!("result-{}", &contract[..8]);
-    deployment.leben(&["fetch", &contract, "--out", &out]).ok();
+    deployment.leben(&["fetch", contract, "--out", &out]).ok();
     deployment.leben(&["verify", &out]).ok();
     let result: Value = serde_json::from_slice(&fs::read(deployment.path(&out).join("result.json")).unwrap()).unwrap();
     let last = seen.into_iter().rev().find(|line| line["bytes_up"].as_u64() > Some(0)).unwrap_or_default();
     (result["stages"][0]["outcome"]["figures"].clone(), last)
 }
 
-/// 80 MB of numbers from each of three hospitals: in memory, the coordinator would hold them as lanes, as f64 and as the next model
+/// 48 MB of numbers from each of three hospitals: in memory, the coordinator would hold them as lanes, as f64 and as the next model
 /// (16 bytes a number), a worker as the model that came, as numbers and as contribution (12 or more).
 #[test]
 fn a_large_vector_goes_through_processes_that_never_hold_it() {
-    const LENGTH: usize = 20_000_000;
+    const LENGTH: usize = 12_000_000;
     let mut deployment = running();
     let (figures, _) = play(&mut deployment, 1_000, 2, Duration::from_secs(120));
     check(&figures, expected(3, 1_000, 2), 1_000);
@@ -149,7 +158,7 @@ fn a_large_vector_goes_through_processes_that_never_hold_it() {
     let after = peaks_mib(&deployment);
     let (coordinator, worker) = (after.0 - before.0, after.1 - before.1);
     println!("{LENGTH} numbers: coordinator {coordinator:.0} MiB more, a worker {worker:.0} MiB more");
-    assert!(coordinator < 160.0 && worker < 80.0, "coordinator {coordinator:.0} MiB, worker {worker:.0} MiB");
+    assert!(coordinator < 150.0 && worker < 64.0, "coordinator {coordinator:.0} MiB, worker {worker:.0} MiB");
     // Nothing went twice: two models of four bytes a number to each, two vectors of 18 bits a number from each.
     let (up, down) = (last["bytes_up"].as_f64().unwrap(), last["bytes_down"].as_f64().unwrap());
     let numbers = 3.0 * 2.0 * LENGTH as f64;
@@ -166,7 +175,7 @@ fn a_large_vector_goes_through_processes_that_never_hold_it() {
 /// A hospital that is killed and comes back takes part in the next slot with the model that it has on its disk; so do the others.
 #[test]
 fn a_model_is_sent_once_however_often_the_round_is_repeated() {
-    const LENGTH: usize = 12_000_000;
+    const LENGTH: usize = 3_000_000;
     let mut deployment = running();
     let contract = deployment.submit(&job(3, LENGTH, 1, "120 seconds"))["contract"].as_str().unwrap().to_owned();
     let jobs = deployment.path("basel").join("jobs");
@@ -182,6 +191,27 @@ fn a_model_is_sent_once_however_often_the_round_is_repeated() {
     assert!(most("slot") >= 2, "the round was not repeated");
     let models = most("bytes_down") as f64 / (4.0 * LENGTH as f64);
     assert!((models - 3.0).abs() < 0.01, "{models} models were sent to three hospitals");
+}
+
+/// What a dead coordinator had of a sum, of uploads and of a model that was being written is of no use: the slot begins again.
+#[test]
+fn a_coordinator_killed_in_the_middle_of_vectors_begins_the_slot_again() {
+    const LENGTH: usize = 3_000_000;
+    let mut deployment = running();
+    let contract = deployment.submit(&job(3, LENGTH, 2, "120 seconds"))["contract"].as_str().unwrap().to_owned();
+    let coordinator = deployment.path("coordinator");
+    let (spool, folder) = (coordinator.join("spool"), coordinator.join("jobs").join(&contract));
+    let files = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().collect::<Vec<_>>();
+    wait_until("uploads arrive", || files(&spool).iter().any(|file| file.metadata().is_ok_and(|data| data.len() > 0)));
+    deployment.coordinator.take().unwrap().kill();
+    fs::write(folder.join("state.part"), b"half a model").unwrap();
+    deployment.serve();
+    let (figures, _) = finish(&mut deployment, &contract, Duration::from_secs(300));
+    check(&figures, expected(3, LENGTH, 2), LENGTH);
+    assert!(files(&spool).is_empty(), "the spool is empty");
+    // The job's checkpoint, the last model, the sealed result; perhaps the model that the last round began with.
+    let left = files(&folder);
+    assert!(left.len() <= 4 && !folder.join("state.part").exists(), "{left:?}");
 }
 
 /// 10^9 numbers, 4 GB, from each of three hospitals. `LEBEN_STREAM_NUMBERS` sets another count.

@@ -35,9 +35,9 @@ pub async fn answer(
         (Request::State { contract, digest }, Some(party)) => {
             match may_read_state(party, &contract, service).and_then(|()| state_path(&contract, &digest, service)) {
                 Ok(path) => {
-                    let sent = send_state(path, digest, writer, reader).await?;
-                    service.traffic.add_down(&contract, sent);
-                    return Ok(());
+                    let (sent_bytes, sent) = send_state(path, digest, writer, reader).await;
+                    service.traffic.add_down(&contract, sent_bytes);
+                    return sent;
                 }
                 Err(reject) => Err(reject),
             }
@@ -148,14 +148,14 @@ async fn reject(writer: &mut FrameWriter, code: RejectCode, text: &str) -> Resul
     writer.finish_and_wait().await
 }
 
-/// Returns the bytes sent. From the disk chunk by chunk: every hospital asks for the same state at the same time. The file's name is its digest, so it is
+/// Returns the bytes sent, also those before an error. From the disk chunk by chunk: every hospital asks for the same state at the same time. The file's name is its digest, so it is
 /// not hashed again; what a broken disk made of it, the hospital's own check finds.
 async fn send_state(
     path: PathBuf,
     digest: [u8; 32],
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
-) -> Result<u64, LinkError> {
+) -> (u64, Result<(), LinkError>) {
     let opened = async {
         let file = tokio::fs::File::open(&path).await?;
         let bytes = file.metadata().await?.len();
@@ -163,12 +163,12 @@ async fn send_state(
     };
     match opened.await {
         Ok((mut file, bytes)) => send_blob(Blob { bytes, digest }, &mut file, writer, reader).await,
-        Err(_) => reject(writer, RejectCode::NotFound, "there is no such model state").await.map(|()| 0),
+        Err(_) => (0, reject(writer, RejectCode::NotFound, "there is no such model state").await),
     }
 }
 
 async fn send_bytes(bytes: Vec<u8>, writer: &mut FrameWriter, reader: &mut FrameReader) -> Result<(), LinkError> {
-    send_blob(Blob::of(&bytes), &mut Cursor::new(bytes), writer, reader).await.map(drop)
+    send_blob(Blob::of(&bytes), &mut Cursor::new(bytes), writer, reader).await.1
 }
 
 async fn send_blob<S: AsyncRead + AsyncSeek + Unpin>(
@@ -176,11 +176,16 @@ async fn send_blob<S: AsyncRead + AsyncSeek + Unpin>(
     source: &mut S,
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
-) -> Result<u64, LinkError> {
-    writer.send(&Answer::Blob { bytes: blob.bytes, digest: blob.digest }).await?;
-    match BlobSender::new(blob).send(writer, reader, source).await {
-        Ok(sent) => writer.finish_and_wait().await.map(|()| sent),
-        Err(TransferError::Link(error)) => Err(error),
-        Err(TransferError::Local { error, .. }) => Err(LinkError::Local { why: error.to_string() }),
-    }
+) -> (u64, Result<(), LinkError>) {
+    let mut sender = BlobSender::new(blob);
+    let sent = async {
+        writer.send(&Answer::Blob { bytes: blob.bytes, digest: blob.digest }).await?;
+        match sender.send(writer, reader, source).await {
+            Ok(_) => writer.finish_and_wait().await,
+            Err(TransferError::Link(error)) => Err(error),
+            Err(TransferError::Local { error, .. }) => Err(LinkError::Local { why: error.to_string() }),
+        }
+    };
+    let sent = sent.await;
+    (sender.sent_bytes(), sent)
 }

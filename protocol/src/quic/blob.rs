@@ -43,18 +43,24 @@ impl Blob {
 /// Sends one blob.
 pub struct BlobSender {
     blob: Blob,
+    sent_bytes: u64,
 }
 
 impl BlobSender {
     /// For a blob that was announced as `blob`.
     pub fn new(blob: Blob) -> BlobSender {
-        BlobSender { blob }
+        BlobSender { blob, sent_bytes: 0 }
+    }
+
+    /// Bytes that QUIC has taken so far, also where sending them ended in an error.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
     }
 
     /// Waits for the reader's [`Resume`], then sends from there on. `source` is the whole blob, from its beginning.
     /// Returns the bytes sent. Memory: one chunk.
     pub async fn send<R: AsyncRead + AsyncSeek + Unpin>(
-        self,
+        &mut self,
         writer: &mut FrameWriter,
         reader: &mut FrameReader,
         source: &mut R,
@@ -74,7 +80,7 @@ impl BlobSender {
     }
 
     async fn send_from<R: AsyncRead + AsyncSeek + Unpin>(
-        &self,
+        &mut self,
         writer: &mut FrameWriter,
         parcel: Parcel,
         source: &mut R,
@@ -83,15 +89,14 @@ impl BlobSender {
         let offset = parcel.start.saturating_mul(CHUNK_BYTES_MAX as u64);
         source.seek(SeekFrom::Start(offset)).await.map_err(here(parcel.start))?;
         let mut buffer = vec![0; self.blob.chunk_bytes(parcel.start)];
-        let mut sent_bytes = 0u64;
         for index in parcel.start..parcel.chunks {
             buffer.truncate(self.blob.chunk_bytes(index));
             source.read_exact(&mut buffer).await.map_err(here(index))?;
             writer.send_chunk(index, &buffer).await?;
-            sent_bytes = sent_bytes.saturating_add(buffer.len() as u64);
+            self.sent_bytes = self.sent_bytes.saturating_add(buffer.len() as u64);
         }
         writer.send(&Trailer { chunks: parcel.chunks }).await?;
-        Ok(sent_bytes)
+        Ok(self.sent_bytes)
     }
 }
 
