@@ -38,6 +38,9 @@ impl Job {
     }
 
     fn store(&mut self, state: State, then: Then) {
+        if let Err(error) = state.check_size() {
+            return self.fail("finding", format!("the next model cannot be stored: {error}"));
+        }
         self.step = Step::Store(then);
         self.actions.push_back(Action::StoreState(state));
     }

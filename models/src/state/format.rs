@@ -84,6 +84,27 @@ impl State {
         Ok(((head.len() + data) as u64, hash.finalize().into()))
     }
 
+    /// Whether [`State::open`] would take the encoding: known before anything is written.
+    ///
+    /// # Errors
+    /// [`StateError::TooLarge`], as a whole or what of it has to be in memory; [`StateError::Malformed`] for too long a header.
+    pub fn check_size(&self) -> Result<(), StateError> {
+        let (head, data) = self.head();
+        let outside = |tensor: &Tensor| tensor.numbers.bits() == 32 && tensor.numbers.len() >= OUTSIDE_VALUES_MIN;
+        let left = self.tensors.values().filter(|tensor| outside(tensor)).map(|tensor| 4 * tensor.numbers.len() as u64);
+        let held = (data as u64).saturating_sub(left.sum());
+        if head.len() > STATE_HEADER_BYTES_MAX {
+            return Err(StateError::Malformed("header length out of range"));
+        }
+        let whole = (head.len() + data) as u64;
+        for (bytes, most) in [(whole, STATE_FILE_BYTES_MAX), (held, STATE_BYTES_MAX as u64)] {
+            if bytes > most {
+                return Err(StateError::TooLarge { bytes, most });
+            }
+        }
+        Ok(())
+    }
+
     /// SHA-256 of the encoding: what a round's opening message and the ledger name.
     ///
     /// # Errors

@@ -175,6 +175,18 @@ fn a_tensor_outside_memory_has_the_bytes_of_one_inside() {
 }
 
 #[test]
+fn a_state_that_nobody_would_open_is_known_before_it_is_written() {
+    assert_eq!(sample().check_size(), Ok(()));
+    let of = |count| sample().with_source32("model", Arc::new(Made { count, bad_from: 0 })).unwrap();
+    assert_eq!(of(2_000_000_000).check_size(), Ok(()));
+    assert!(matches!(of(2_200_000_000).check_size(), Err(StateError::TooLarge { most: STATE_FILE_BYTES_MAX, .. })));
+    let wide = sample().with("wide", vec![0.0; STATE_BYTES_MAX / 8]);
+    assert!(matches!(wide.check_size(), Err(StateError::TooLarge { .. })));
+    let words = sample().with_word("long", "x".repeat(STATE_HEADER_BYTES_MAX));
+    assert!(matches!(words.check_size(), Err(StateError::Malformed(_))));
+}
+
+#[test]
 fn a_tensor_that_cannot_be_read_is_an_error_in_words() {
     let state = sample().with_source32("model", made(OUTSIDE_VALUES_MIN)).unwrap();
     let gone = StateError::Unreadable("the disk is gone".into());
