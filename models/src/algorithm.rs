@@ -49,8 +49,8 @@ pub trait Algorithm: Send + Sync {
     }
 
     /// All that this stage releases about patients with differential privacy, among at most `hospitals` hospitals: what
-    /// `leben_privacy::dp::guarantee` makes an epsilon of. Empty: no guarantee. The releases of the whole stage are
-    /// counted; where their number is a multiple of [`Algorithm::rounds_max`], a round spends that multiple.
+    /// `leben_privacy::dp::guarantee` makes an epsilon of. Empty: no guarantee. Each has as many
+    /// rounds as the stage ([`Algorithm::rounds_max`]), and says how often a round releases it.
     ///
     /// # Errors
     /// [`Finding::Privacy`] where noise and hospitals do not fit, or the epsilon that the parameters promise does not hold.

@@ -108,9 +108,9 @@ impl DpSgd {
     fn release(&self, hospitals: u16) -> Result<Release, Finding> {
         let dim = self.model.len() as u64;
         let l2 = rounded_difference_l2(SIGMA_STEPS / self.terms.sigma, dim).map_err(|error| broken(&error))?;
-        let steps = u64::from(self.rounds) * u64::from(self.steps);
-        let bare = self.terms.bare(Sampling::Poisson(self.rate), steps, hospitals.max(1));
-        Ok(Release { segments: vec![NoisySegment { sigma: SIGMA_STEPS, l2, dim }], ..bare })
+        let bare = self.terms.bare(Sampling::Poisson(self.rate), u64::from(self.rounds), hospitals.max(1));
+        let segments = vec![NoisySegment { sigma: SIGMA_STEPS, l2, dim }];
+        Ok(Release { segments, per_round: u64::from(self.steps), ..bare })
     }
 
     fn privacy(&self) -> Result<Privacy, Finding> {

@@ -162,7 +162,8 @@ impl Terms {
 
     pub(crate) fn bare(&self, sampling: Sampling, rounds: u64, hospitals: u16) -> Release {
         let (honest, corrupt) = (self.honest, self.corrupt);
-        Release { segments: Vec::new(), unit: Unit::Patient, honest, corrupt, hospitals, sampling, rounds }
+        let (segments, unit, per_round) = (Vec::new(), Unit::Patient, 1);
+        Release { segments, unit, honest, corrupt, hospitals, sampling, rounds, per_round }
     }
 
     /// The accountant's epsilon at this `delta`.
@@ -196,7 +197,7 @@ impl Terms {
 pub(crate) const ANY_HOSPITALS: u16 = u16::MAX;
 
 fn epsilon_of(guarantee: Guarantee) -> f64 {
-    guarantee.epsilon_micro as f64 * 1e-6
+    guarantee.epsilon_micro as f64 / 1e6
 }
 
 /// What the privacy core refuses, as a finding.

@@ -102,7 +102,7 @@ fn epsilon_is_that_of_all_rounds() {
         let algorithm = built(&spec(family));
         let releases = algorithm.releases(5).unwrap();
         assert_eq!(releases.iter().map(|release| release.rounds).collect::<Vec<_>>(), [rounds]);
-        let ours = guarantee(&releases, 1e-6).unwrap().epsilon_micro as f64 * 1e-6;
+        let ours = guarantee(&releases, 1e-6).unwrap().epsilon_micro as f64 / 1e6;
         let truth = gaussian::epsilon(3.0, 1e-6).unwrap();
         assert!(ours >= truth && ours < truth + 1e-3, "{family}: {ours} {truth}");
         let mut random = Random(9);

@@ -86,7 +86,7 @@ fn epsilon_is_the_accountants_and_of_the_whole_stage() {
         let fitted = run(algorithm.as_ref(), None, &tables, 1).unwrap();
         let privacy = fitted.outcome.privacy.clone().unwrap();
         let ours = guarantee(&algorithm.releases(4).unwrap(), 1e-5).unwrap();
-        assert_eq!(privacy.epsilon, ours.epsilon_micro as f64 * 1e-6);
+        assert_eq!(privacy.epsilon, ours.epsilon_micro as f64 / 1e6);
         let truth = gaussian::epsilon(sigma.parse().unwrap(), 1e-5).unwrap();
         assert!(privacy.epsilon >= truth && privacy.epsilon < truth + 1e-3, "{} {truth}", privacy.epsilon);
         assert_eq!((privacy.delta, privacy.honest), (1e-5, 2));
@@ -165,7 +165,7 @@ fn wrong_parameters_are_named() {
 fn what_was_promised_at_the_start_holds_at_the_end() {
     let spec = |epsilon: &str| spec("0.5", epsilon).with("histograms", "x:0..10/4096").with("rows_max", 1 << 32);
     let loose = built(&spec("100")).releases(3).unwrap();
-    let few = guarantee(&loose, 1e-6).unwrap().epsilon_micro as f64 * 1e-6;
+    let few = guarantee(&loose, 1e-6).unwrap().epsilon_micro as f64 / 1e6;
     let mut taken = 0;
     for step in 0..20 {
         let epsilon = few + 0.005 * f64::from(step) - 0.01;
@@ -232,7 +232,7 @@ fn the_privacy_loss_seen_on_a_tiny_table_is_never_above_epsilon() {
         all
     };
     let (with, without) = (draws(vec![2.0, 10.0], 0), draws(vec![2.0], n));
-    let epsilon = guarantee(&algorithm.releases(1).unwrap(), 1e-3).unwrap().epsilon_micro as f64 * 1e-6;
+    let epsilon = guarantee(&algorithm.releases(1).unwrap(), 1e-3).unwrap().epsilon_micro as f64 / 1e6;
     let above = |draws: &[f64], t: f64| (draws.len() - draws.partition_point(|x| *x <= t)) as f64 / n as f64;
     // A violation beyond four standard errors at this epsilon and delta.
     let violated = |epsilon: f64, delta: f64| {

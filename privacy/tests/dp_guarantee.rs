@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn release() -> Release {
     let segments = vec![NoisySegment { sigma: 1000.0, l2: 2000.0, dim: 50 }];
     let (unit, sampling) = (Unit::Patient, Sampling::All);
-    Release { segments, unit, honest: 9, corrupt: 1, hospitals: 12, sampling, rounds: 5 }
+    Release { segments, unit, honest: 9, corrupt: 1, hospitals: 12, sampling, rounds: 5, per_round: 1 }
 }
 
 fn epsilon(guarantee: Guarantee) -> f64 {
@@ -77,6 +77,7 @@ fn bad_terms_are_named() {
     assert!(matches!(of(segment(10.0, 1.0, 0)), DpError::Nothing(_)));
     assert!(matches!(of(Release { segments: vec![], ..release() }), DpError::Nothing(_)));
     assert!(matches!(of(Release { rounds: 0, ..release() }), DpError::Nothing(_)));
+    assert!(matches!(of(Release { per_round: 0, ..release() }), DpError::Nothing(_)));
     assert_eq!(of(Release { sampling: Sampling::Poisson(1.5), ..release() }), DpError::SamplingRate(1.5));
     assert_eq!(of(Release { sampling: Sampling::WithoutReplacement, ..release() }), DpError::WithoutReplacement);
     assert_eq!(guarantee(&[release()], 0.0), Err(DpError::Delta(0.0)));

@@ -173,7 +173,8 @@ fn a_vector_beyond_the_norm_of_its_noise_is_refused_and_one_within_is_rounded_wi
     assert_eq!(step(&exact, Values::F64(vec![1.01 / (len as f64).sqrt(); len]), 1), refused);
     // The accountant uses the norm that was enforced: (127, 5000 values, beta) by the paper's formula.
     let (unit, sampling) = (Unit::Hospital { forced: true }, Sampling::All);
-    let terms = || Release { segments: vec![], unit, honest: 2, corrupt: 1, hospitals: 3, sampling, rounds: 1 };
+    let terms =
+        || Release { segments: vec![], unit, honest: 2, corrupt: 1, hospitals: 3, sampling, rounds: 1, per_round: 1 };
     let release = terms().of_layout(&compact, &[1.0]).unwrap();
     let by_hand = (127.0f64 * 127.0 + 1250.0 + (127.0 + 0.5 * 5000f64.sqrt())).sqrt();
     assert!((release.segments[0].l2 - by_hand).abs() < 1e-9, "{} {by_hand}", release.segments[0].l2);
@@ -188,7 +189,8 @@ fn a_vector_beyond_the_norm_of_its_noise_is_refused_and_one_within_is_rounded_wi
 fn a_layout_and_its_sensitivities_give_the_guarantee() {
     let layout = layout(10);
     let (unit, sampling) = (Unit::Patient, Sampling::All);
-    let terms = || Release { segments: vec![], unit, honest: 4, corrupt: 1, hospitals: 5, sampling, rounds: 2 };
+    let terms =
+        || Release { segments: vec![], unit, honest: 4, corrupt: 1, hospitals: 5, sampling, rounds: 2, per_round: 1 };
     let release = terms().of_layout(&layout, &[5.0, 0.0, 0.0]).unwrap();
     let got = guarantee(&[release], 1e-6).unwrap();
     let truth = gaussian::epsilon(3.0 * 2.0 / (5.0 * 2.0f64.sqrt()), 1e-6).unwrap();

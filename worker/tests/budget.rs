@@ -30,6 +30,7 @@ fn release(sigma: f64, rounds: u64) -> Release {
         hospitals: 3,
         sampling: Sampling::All,
         rounds,
+        per_round: 1,
     }
 }
 

@@ -48,7 +48,7 @@ pub struct NoisySegment {
     pub dim: u64,
 }
 
-/// The same noisy sum, released once a round.
+/// The same noisy sum, released in every round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Release {
     /// All segments: one unit may be in each of them.
@@ -64,8 +64,10 @@ pub struct Release {
     pub hospitals: u16,
     /// How patients come into a round.
     pub sampling: Sampling,
-    /// How often it is released.
+    /// How many rounds there are.
     pub rounds: u64,
+    /// How often it is released in a round, each time from a sample of its own: the local steps of mode R, 1 elsewhere.
+    pub per_round: u64,
 }
 
 /// Which bound gave the epsilon.
@@ -155,7 +157,13 @@ impl Release {
     /// As [`guarantee`].
     pub fn curve(&self, orders: &Orders) -> Result<Curve, DpError> {
         let noise = self.noise()?;
-        rdp::integer_gaussian(orders, noise.shift, noise.closeness, self.sampling)
+        let once = rdp::integer_gaussian(orders, noise.shift, noise.closeness, self.sampling)?;
+        Ok(once.times(self.per_round))
+    }
+
+    /// How often it is released in all rounds.
+    fn times(&self) -> u64 {
+        self.rounds.saturating_mul(self.per_round)
     }
 
     /// The release as it was after `rounds` of its rounds.
@@ -173,6 +181,9 @@ impl Release {
         }
         if self.segments.is_empty() {
             return Err(DpError::Nothing("sum without segments"));
+        }
+        if self.per_round == 0 {
+            return Err(DpError::Nothing("round without a release"));
         }
         let mut noise = Noise { shift: 0.0, shift_continuous: 0.0, closeness: 0.0, distance: 0.0 };
         let mut divergence = 0.0;
@@ -234,13 +245,13 @@ fn privacy_loss(releases: &[Release], delta: f64) -> Result<f64, DpError> {
     let rest = delta * (1.0 - SLACK_SHARE);
     let (mut square, mut distance, mut parts) = (0.0, 0.0, Vec::new());
     let mut sampled = false;
-    for release in releases.iter().filter(|release| release.rounds > 0) {
+    for release in releases.iter().filter(|release| release.times() > 0) {
         let noise = release.noise()?;
-        square += noise.shift_continuous * noise.shift_continuous * release.rounds as f64;
-        distance += noise.distance * release.rounds as f64;
+        square += noise.shift_continuous * noise.shift_continuous * release.times() as f64;
+        distance += noise.distance * release.times() as f64;
         sampled |= release.sampling.rate()? < 1.0;
         let noise_multiplier = 1.0 / noise.shift_continuous;
-        parts.push((pld::Mechanism::Gaussian { noise_multiplier, sampling: release.sampling }, release.rounds));
+        parts.push((pld::Mechanism::Gaussian { noise_multiplier, sampling: release.sampling }, release.times()));
     }
     let epsilon = match sampled {
         false => gaussian::epsilon(1.0 / square.sqrt(), rest)?,
