@@ -197,7 +197,7 @@ impl Member {
                 Action::StoreJournal { contract, journal } => drop(disk.journals.insert(contract, journal)),
                 Action::StoreStanding { contract, standing } => drop(disk.standings.insert(contract, standing)),
                 // Its terms name no mechanism.
-                Action::StoreBudget(_) => {}
+                Action::StoreBudget(_) | Action::CheckCohorts(..) => {}
                 Action::ForgetJob { contract } => drop(disk.seeds.remove(&contract)),
                 // Simulated hospitals keep the keys they have.
                 Action::PromoteKeys => {}

@@ -3,12 +3,14 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leben_contracts::agreement::body::*;
-use leben_contracts::agreement::hash::ContractId;
+use leben_contracts::agreement::hash::{ContractId, Hash32};
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::agreement::terms::{Param, Stage, Terms};
+use leben_models::registry;
 use leben_worker::agent::Action;
 use leben_worker::budget::{Budgets, Limits};
 use leben_worker::consent::{self, Desk};
@@ -101,6 +103,34 @@ fn a_stage_without_noise_after_a_private_one_is_refused() {
         t.stages[1].inputs.retain(|input| *input != code("in-h1"));
     };
     assert_eq!(review(Some(LIMITS), elsewhere), Ok(()));
+}
+
+#[test]
+fn every_local_step_of_a_round_counts() {
+    let sgd = |steps: i64| {
+        move |t: &mut Terms| {
+            let text = |text: &str| Param::Text(text.into());
+            let algorithm = &mut t.algorithms[0];
+            algorithm.name = code("dp-sgd");
+            algorithm.digest = Hash32(registry::digest("dp-sgd", 1).unwrap());
+            algorithm.params = BTreeMap::from([
+                ("features".into(), text("age,sex")),
+                ("outcome".into(), text("target")),
+                ("bounds".into(), text("age:18..90,sex:0..1")),
+                ("sigma".into(), text("4")),
+                ("rate".into(), text("0.2")),
+                ("batch".into(), Param::Integer(20)),
+                ("rounds".into(), Param::Integer(3)),
+                ("steps".into(), Param::Integer(steps)),
+                ("epsilon".into(), text("3")),
+            ]);
+            t.stages[0].rounds_max = 3;
+        }
+    };
+    assert_eq!(review(Some(LIMITS), sgd(1)), Ok(()));
+    let refused = review(Some(LIMITS), sgd(20)).unwrap_err();
+    assert_eq!(refused.reason, Reason::Guarantee);
+    assert!(refused.words.contains("the terms promise epsilon 1"), "{refused}");
 }
 
 #[test]

@@ -10,10 +10,34 @@ use leben_contracts::agreement::terms::{Algorithm, Param, Stage, Terms};
 use leben_protocol::frame::{JobOrder, JobReport, Order, Report};
 use leben_worker::agent::{Action, Agent, Command};
 use leben_worker::budget::{Budgets, Standing};
+use leben_worker::refusal::{Reason, Refusal};
 use support::private::*;
 use support::*;
 
 const ASKED: u64 = 1_000_000;
+
+#[test]
+fn a_contract_whose_rows_are_not_there_is_not_signed_and_costs_nothing() {
+    let (mut net, mut agent) = agent();
+    net.settle(&mut agent);
+    let few = "the cohort of 'heart' has fewer rows than the 10 that the terms ask for";
+    net.cohorts = Err(Refusal::new(Reason::SmallCohort, few));
+    let contract = net.propose(private());
+    let actions = net.settle(&mut agent);
+    assert!(actions.iter().any(|a| matches!(a, Action::CheckCohorts(_, inputs) if inputs.len() == 1)));
+    assert!(appended(&actions).is_empty(), "nothing is held, nothing is signed: {:?}", appended(&actions));
+    let status = agent.status(net.now_ms);
+    let view = status.contracts.iter().find(|view| view.id == contract.to_string()).unwrap();
+    assert!(view.obstacle.as_ref().unwrap().contains("fewer rows than the 10") && !view.accepted, "{view:?}");
+    assert_eq!((status.budgets[0].held.as_str(), on_ledger(&net)), ("0", (0, 0)));
+    let again = net.settle(&mut agent);
+    assert!(!again.iter().any(|a| matches!(a, Action::CheckCohorts(..) | Action::Audit(_))), "looked at and said once");
+    // A contract without a mechanism reads no row before it is signed.
+    let mut open = terms();
+    open.windows.run_by_ms -= 1;
+    net.propose(open.with_text_hash());
+    assert_eq!(appended(&net.settle(&mut agent)), ["Accept"]);
+}
 
 /// Two noisy stages, one after the other, that together keep the promise.
 fn two_stages() -> Terms {
@@ -208,4 +232,35 @@ fn a_receipt_with_fewer_rounds_than_left_the_hospital_is_noticed() {
     let differs = budgets.compare_receipts(&id("h1"), net.contract(&contract));
     assert!(differs.len() == 1 && differs[0].words.contains("says 1 round(s), 2 left this hospital"), "{differs:?}");
     assert!(budgets.compare_receipts(&id("h1"), net.contract(&contract)).is_empty(), "once");
+}
+
+#[test]
+fn of_two_contracts_that_want_the_last_of_the_budget_the_earlier_one_is_held_however_long_its_rows_take() {
+    let (mut net, mut agent) = agent();
+    net.settle(&mut agent);
+    // The ids decide the order in the state: try until the later proposal has the smaller one.
+    let mut run_by_ms = T0 + 19 * HOUR;
+    let (first, second) = loop {
+        let propose = |net: &mut Net, run_by_ms| {
+            let mut terms = private();
+            terms.windows.run_by_ms = run_by_ms;
+            net.propose(terms.with_text_hash())
+        };
+        let (first, second) = (propose(&mut net, run_by_ms), propose(&mut net, run_by_ms + 1));
+        if second < first {
+            break (first, second);
+        }
+        for contract in [first, second] {
+            net.act("team", Some(&contract), Withdraw { offer: None }.into(), &["team"]).unwrap();
+        }
+        run_by_ms += 2;
+    };
+    let asked: Vec<Action> = net.bring(&mut agent);
+    let looked: Vec<_> =
+        asked.iter().filter_map(|a| if let Action::CheckCohorts(hash, _) = a { Some(*hash) } else { None }).collect();
+    assert_eq!(looked, [net.contract(&first).terms_hash], "one after the other");
+    agent.handle_cohorts(net.now_ms, &looked[0], Ok(()));
+    net.settle(&mut agent);
+    assert!(agent.budgets().get(&code("heart")).unwrap().job(&first).is_some());
+    assert!(agent.budgets().get(&code("heart")).unwrap().job(&second).is_none());
 }

@@ -2,6 +2,7 @@
 
 use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::contract::{Contract, dataset_key};
+use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::table::Phase;
 
@@ -15,6 +16,27 @@ impl Agent {
     /// What its data sets may still release.
     pub fn budgets(&self) -> &Budgets {
         &self.budgets
+    }
+
+    /// Whether the rows of a contract with a mechanism are known to be there. That is looked at before anything is held: a
+    /// contract that everybody signs and nobody can compute costs all that was held.
+    pub(super) fn cohorts_are_there(&mut self, contract: &Contract) -> bool {
+        if contract.terms.privacy.epsilon_micro == 0 {
+            return true;
+        }
+        let terms_hash = contract.terms_hash;
+        if self.budgets.ask_for_cohorts(&terms_hash) {
+            let mine = contract.terms.inputs.iter().filter(|input| input.owner == self.party);
+            let inputs = mine.cloned().collect();
+            self.actions.push_back(Action::CheckCohorts(terms_hash, inputs));
+        }
+        self.budgets.cohorts_are_there(&terms_hash)
+    }
+
+    /// The answer to an [`Action::CheckCohorts`].
+    pub fn handle_cohorts(&mut self, now_ms: u64, terms_hash: &Hash32, found: Result<(), Refusal>) {
+        self.budgets.note_cohorts(terms_hash, found);
+        self.advance(now_ms);
     }
 
     /// What consent is decided on.

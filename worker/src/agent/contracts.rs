@@ -47,6 +47,12 @@ impl Agent {
         contracts
     }
 
+    /// The rows of a data set were counted, so that it can be offered.
+    pub fn handle_counted(&mut self, now_ms: u64, dataset: &Code, rows: u64) {
+        self.declared.set_rows(dataset, rows);
+        self.advance(now_ms);
+    }
+
     fn offer_datasets(&mut self, now_ms: u64) {
         let offers: Vec<_> = self.declared.iter().filter_map(|dataset| dataset.offer()).collect();
         for offer in offers {
@@ -120,7 +126,7 @@ impl Agent {
         if let Some(code) = standing.refused {
             return self.append(now_ms, Some(contract), Body::Reject(body::Reject { code }));
         }
-        if review.is_err() || standing.suspended || standing.revoked {
+        if review.is_err() || standing.suspended || standing.revoked || !self.cohorts_are_there(contract) {
             return;
         }
         if self.declared.policy.auto_approve && standing.approved != Some(contract.terms_hash) {

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
+use leben_contracts::agreement::terms::Input;
 use leben_contracts::ledger::evidence::ForkEvidence;
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::policy::Policy;
@@ -106,6 +107,8 @@ pub enum Action {
     },
     /// Durably: a data set's privacy budget.
     StoreBudget(Box<Budget>),
+    /// See whether these inputs have the rows that the terms of this hash ask for, then [`Agent::handle_cohorts`].
+    CheckCohorts(Hash32, Vec<Input>),
     /// A contract is over: its job's seed and journal may go.
     ForgetJob {
         /// The contract.
@@ -315,12 +318,6 @@ impl Agent {
     pub fn handle_timeout(&mut self, now_ms: u64) {
         self.advance(now_ms);
         self.gossip(now_ms);
-    }
-
-    /// The rows of a data set were counted, so that it can be offered.
-    pub fn handle_counted(&mut self, now_ms: u64, dataset: &leben_contracts::agreement::party::Code, rows: u64) {
-        self.declared.set_rows(dataset, rows);
-        self.advance(now_ms);
     }
 
     fn handle_cosign(&mut self, now_ms: u64, body: &[u8]) {

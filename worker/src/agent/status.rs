@@ -101,7 +101,8 @@ pub struct BudgetView {
     pub held: String,
     /// Neither.
     pub left: String,
-    /// What left so far amounts to, by the tighter accountant.
+    /// What left so far is worth at the budget's delta by the Renyi filter, which holds however the jobs were chosen: more
+    /// than `spent` after few jobs, less after many.
     pub released: String,
     /// Declared on the certified ledger.
     pub declared: bool,

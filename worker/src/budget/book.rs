@@ -33,6 +33,8 @@ pub struct Budgets {
     behind: BTreeMap<Code, Refusal>,
     /// Receipts of the coordinator that were looked at, by contract and stage, and why one is not true.
     pub(super) receipts: BTreeMap<(Hash32, u32), Option<Refusal>>,
+    /// Terms whose rows are looked for, by hash; `None`: not known yet.
+    pub(super) cohorts: BTreeMap<Hash32, Option<Result<(), Refusal>>>,
     /// Guarantees take milliseconds to seconds to compute, and the same terms are looked at every second.
     checked: Arc<Mutex<Checked>>,
 }
@@ -145,6 +147,9 @@ impl Budgets {
         if !is_private(&contract.terms)? {
             return Ok(());
         }
+        if let Some(Some(Err(few))) = self.cohorts.get(&contract.terms_hash) {
+            return Err(few.clone());
+        }
         for dataset in datasets_of(me, contract) {
             self.may_take(contract, &dataset)?;
         }
@@ -160,6 +165,29 @@ impl Budgets {
             let job = self.budgets.get(dataset).and_then(|budget| budget.job(&contract.id));
             job.is_some_and(|job| job.standing == Standing::Held && job.terms_hash == contract.terms_hash)
         })
+    }
+
+    /// Whether the rows of these terms have to be looked for: not asked before, and no others are being looked for. One
+    /// after the other, so that of two contracts that want the last of a budget the later one is not the quicker one.
+    pub fn ask_for_cohorts(&mut self, terms_hash: &Hash32) -> bool {
+        if self.cohorts.contains_key(terms_hash) || self.cohorts.values().any(Option::is_none) {
+            return false;
+        }
+        if self.cohorts.len() >= CHECKED_MAX {
+            self.cohorts.clear();
+        }
+        self.cohorts.insert(*terms_hash, None);
+        true
+    }
+
+    /// What was found.
+    pub fn note_cohorts(&mut self, terms_hash: &Hash32, found: Result<(), Refusal>) {
+        self.cohorts.insert(*terms_hash, Some(found));
+    }
+
+    /// Whether they are known to be there.
+    pub fn cohorts_are_there(&self, terms_hash: &Hash32) -> bool {
+        matches!(self.cohorts.get(terms_hash), Some(Some(Ok(()))))
     }
 
     /// Holds what the terms ask for of every data set, or nothing. Returns what has to be stored first.

@@ -121,7 +121,7 @@ pub fn budget_text(status: &Status) -> String {
         let (spent, held, left) = (&budget.spent, &budget.held, &budget.left);
         let _ = writeln!(
             text,
-            "  spent {spent}, held {held}, left {left}; what left so far amounts to {}",
+            "  spent {spent}, held {held}, left {left}; what left so far is worth {} however the jobs were chosen",
             budget.released
         );
         match &budget.job_limit {
@@ -190,14 +190,18 @@ pub fn decide(folder: &Path, prefix: &str, decision: Decision) -> Result<String,
             if !found.pending {
                 return Err(format!("contract {} does not wait for a decision: it is {}", found.id, found.phase));
             }
-            (Command::Approve { contract, terms_hash: hash(&found.terms_hash)? }, "approved; the agent signs it")
+            let done = match &found.obstacle {
+                None => "approved; the agent signs it".to_owned(),
+                Some(why) => format!("approved, but it cannot be signed as it is: {why}"),
+            };
+            (Command::Approve { contract, terms_hash: hash(&found.terms_hash)? }, done)
         }
-        Decision::Refuse(text) => (Command::Refuse { contract, code: code(&text)? }, "refused"),
+        Decision::Refuse(text) => (Command::Refuse { contract, code: code(&text)? }, "refused".to_owned()),
         Decision::Suspend(text) => {
-            (Command::Suspend { contract, code: code(&text)? }, "suspended; work stops within one round")
+            (Command::Suspend { contract, code: code(&text)? }, "suspended; work stops within one round".to_owned())
         }
-        Decision::Resume => (Command::Resume { contract }, "resumed"),
-        Decision::Revoke => (Command::Revoke { contract }, "revoked; this hospital's data is taken out"),
+        Decision::Resume => (Command::Resume { contract }, "resumed".to_owned()),
+        Decision::Revoke => (Command::Revoke { contract }, "revoked; this hospital's data is taken out".to_owned()),
     };
     approvals::leave(folder, &command).map_err(|error| error.to_string())?;
     Ok(format!("contract {} {done}", found.id))

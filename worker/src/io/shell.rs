@@ -218,6 +218,7 @@ impl Shell {
                 }
             }
             Event::Counted(dataset, rows) => self.agent.handle_counted(now_ms, &dataset, rows),
+            Event::Cohorts(terms_hash, found) => self.agent.handle_cohorts(now_ms, &terms_hash, found),
             Event::View(address, Ok(view)) => self.agent.handle_view(now_ms, Source::Address(address), &view),
             Event::View(_, Err(why)) => {
                 tracing::debug!(why, "no view");
@@ -300,6 +301,7 @@ impl Shell {
                 Action::StoreJournal { contract, journal } => self.store.store_journal(&contract, &journal)?,
                 Action::StoreStanding { contract, standing } => self.store.store_standing(&contract, &standing)?,
                 Action::StoreBudget(budget) => budgets::store(self.store.folder(), &budget)?,
+                Action::CheckCohorts(terms_hash, inputs) => self.tasks.check_cohorts(terms_hash, inputs),
                 Action::ForgetJob { contract } => {
                     self.tasks.cancel(&contract, None);
                     self.store.forget_job(&contract)?;

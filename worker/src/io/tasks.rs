@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
+use leben_contracts::agreement::terms::Input;
 use leben_contracts::ledger::evidence::EVIDENCE_BYTES_MAX;
 use leben_models::State;
 use leben_models::state::StateError;
@@ -19,7 +21,7 @@ use super::link::Shared;
 use super::request;
 use super::states::StateFolder;
 use super::upload::{self, Ended, Upload};
-use super::work::{Tables, compute};
+use super::work::{Tables, cohort_of, compute};
 use crate::agent::AppendKey;
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
@@ -33,6 +35,7 @@ pub(super) enum Event {
     Unworkable(ContractId, u64, Refusal),
     Uploaded(ContractId, u64, Ended),
     Counted(Code, u64),
+    Cohorts(Hash32, Result<(), Refusal>),
     View(String, Result<Vec<u8>, String>),
 }
 
@@ -111,6 +114,20 @@ impl Tasks {
                     Err(error) => tracing::error!(dataset = %name, %error, "the data set cannot be read"),
                 }
             }
+        });
+    }
+
+    /// Whether each of these inputs of a contract with a privacy mechanism has the rows that its terms ask for.
+    pub(super) fn check_cohorts(&self, terms_hash: Hash32, inputs: Vec<Input>) {
+        let (tables, events) = (self.tables.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let one = move |input: &Input| {
+                let table = tables.get(input.dataset.as_str())?;
+                cohort_of(&table, input, true).map(drop)
+            };
+            let looked = tokio::task::spawn_blocking(move || inputs.iter().try_for_each(one)).await;
+            let found = looked.unwrap_or_else(|error| Err(Refusal::new(Reason::Source, error.to_string())));
+            let _ = events.send(Event::Cohorts(terms_hash, found)).await;
         });
     }
 

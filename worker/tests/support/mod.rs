@@ -34,6 +34,7 @@ use leben_worker::agent::{Action, Agent, Setup};
 use leben_worker::budget::Budgets;
 use leben_worker::declared::{Dataset, Declared, LocalPolicy};
 use leben_worker::mirror::{Mirror, MirrorKeys};
+use leben_worker::refusal::Refusal;
 
 pub const ORIGIN: &str = "leben.test/worker";
 pub const T0: u64 = 1_800_000_000_000;
@@ -214,6 +215,8 @@ pub struct Net {
     pub turns: Vec<Note>,
     pub sequencer: Sequencer<State>,
     nonce: u128,
+    /// What is found where h1 looks for its rows.
+    pub cohorts: Result<(), Refusal>,
 }
 
 impl Net {
@@ -221,7 +224,8 @@ impl Net {
     pub fn empty() -> Net {
         let follower = Follower::new(ORIGIN, State::new(ORIGIN));
         let sequencer = Sequencer::new(log_signer(), Builder::default(), follower).unwrap();
-        let mut net = Net { now_ms: T0, leaves: vec![], note: None, turns: vec![], sequencer, nonce: 0 };
+        let mut net =
+            Net { now_ms: T0, leaves: vec![], note: None, turns: vec![], sequencer, nonce: 0, cohorts: Ok(()) };
         let founder = |name: &str| Founder { party: id(name), keys: keys(name), sealing: X25519Key(hash(name).0) };
         let genesis = Genesis {
             origin: ORIGIN.into(),
@@ -406,17 +410,20 @@ impl Net {
     pub fn settle(&mut self, agent: &mut Agent) -> Vec<Action> {
         let mut all = Vec::new();
         loop {
-            let actions = self.bring(agent);
+            let mut actions = std::collections::VecDeque::from(self.bring(agent));
             let mut appended = false;
-            for action in &actions {
-                if let Action::Append { key, envelope } = action {
+            while let Some(action) = actions.pop_front() {
+                if let Action::Append { key, envelope } = &action {
                     let index = self.append(envelope).unwrap_or_else(|error| panic!("{key}: {error}"));
                     agent.handle_appended(self.now_ms, key, Ok(index));
                     appended = true;
                 }
+                if let Action::CheckCohorts(terms_hash, _) = &action {
+                    agent.handle_cohorts(self.now_ms, terms_hash, self.cohorts.clone());
+                }
+                all.push(action);
+                actions.extend(drain(agent));
             }
-            all.extend(actions);
-            all.extend(drain(agent));
             if !appended {
                 return all;
             }
