@@ -6,7 +6,8 @@ use leben_contracts::agreement::state::State;
 use leben_models::registry;
 use serde_json::{Value, json};
 
-use crate::show::{Side, Table, clean};
+use crate::offers::BudgetLeft;
+use crate::show::{Side, Table, clean, epsilon};
 
 /// For people.
 pub fn to_text(state: &State) -> String {
@@ -23,6 +24,11 @@ pub fn to_text(state: &State) -> String {
         }
         if let Some(price) = offer.price_hint {
             out += &format!("  asks about {price} credits\n");
+        }
+        if let Some(budget) = BudgetLeft::of(state, name) {
+            let (left, limit) = (epsilon(budget.left_micro), epsilon(budget.limit_micro));
+            let delta = budget.delta_e12 as f64 * 1e-12;
+            out += &format!("  privacy budget: epsilon {left} of {limit} is left, delta at most {delta:e}\n");
         }
         let mut table = Table::new(&[
             ("column", Side::Left),
@@ -60,10 +66,15 @@ pub fn to_json(state: &State) -> Value {
         .datasets()
         .iter()
         .map(|(name, set)| {
+            let budget = BudgetLeft::of(state, name).map(|budget| {
+                json!({
+                    "left_micro": budget.left_micro, "limit_micro": budget.limit_micro, "delta_e12": budget.delta_e12,
+                })
+            });
             json!({
                 "name": name, "hospital": set.owner, "rows_rounded": set.offer.rows_rounded,
                 "schema_hash": set.offer.schema_hash, "columns": set.offer.schema, "permission": set.offer.permission,
-                "price_hint": set.offer.price_hint, "index": set.index,
+                "price_hint": set.offer.price_hint, "index": set.index, "budget": budget,
             })
         })
         .collect();

@@ -23,7 +23,7 @@ use leben_contracts::ledger::turn::{Turn, TurnError, Turns, may_turn};
 pub use error::LedgerError;
 
 use crate::home::Home;
-use crate::offers::{Offers, Set};
+use crate::offers::{BudgetLeft, Offers, Set};
 
 /// A copy of the ledger with everything it says.
 pub struct Ledger {
@@ -131,13 +131,16 @@ impl Ledger {
 
     /// What a draft may refer to; `None` before this party and a coordinator are on the ledger.
     pub fn offers(&self, me: &PartyId) -> Option<Offers> {
-        let sets = self.state.datasets().values();
+        let sets = self.state.datasets().iter().map(|(key, set)| {
+            let budget = BudgetLeft::of(&self.state, key);
+            Set { owner: set.owner.clone(), offer: set.offer.clone(), budget }
+        });
         Some(Offers {
             me: me.clone(),
             sealing: self.state.party(me.as_str())?.current()?.sealing.0,
             coordinator: self.state.coordinator()?.clone(),
             parties: self.state.parties().map(|party| party.id.clone()).collect(),
-            sets: sets.map(|set| Set { owner: set.owner.clone(), offer: set.offer.clone() }).collect(),
+            sets: sets.collect(),
             algorithms: self.state.algorithms().values().map(|record| record.offer.clone()).collect(),
         })
     }

@@ -2,6 +2,12 @@
 
 use leben_protocol::reject::printable;
 
+/// Millionths of epsilon as a decimal number without trailing zeros.
+pub fn epsilon(micro: u64) -> String {
+    let text = format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// On which side a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -4,7 +4,7 @@ use leben_contracts::agreement::body::{Body, Handover, Outcome, Posting, Propose
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::ledger::entry::Entry;
 
-use crate::show::clean;
+use crate::show::{clean, epsilon};
 
 /// How an entry reads to somebody who reviews the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +146,12 @@ fn work(body: &Body) -> Option<String> {
         Body::RoundClose(b) => {
             format!("closes round {} of stage {} over {}", b.round, b.stage, count(b.survivors.len(), "hospital"))
         }
-        Body::StageReceipt(StageReceipt { stage, rounds, rows_used, hospitals, .. }) => {
+        Body::StageReceipt(StageReceipt { stage, rounds, rows_used, hospitals, epsilon_micro_spent, .. }) => {
             let (rounds, hospitals) = (count(*rounds as usize, "round"), count(hospitals.len(), "hospital"));
-            format!("finishes stage {stage}: {rounds}, {rows_used} rows, {hospitals}")
+            match epsilon_micro_spent {
+                0 => format!("finishes stage {stage}: {rounds}, {rows_used} rows, {hospitals}"),
+                micro => format!("finishes stage {stage}: {rounds}, {hospitals}, epsilon {}", epsilon(*micro)),
+            }
         }
         Body::StageAccept(b) => format!("has the output of stage {}", b.stage),
         Body::Deliver(b) => format!("delivers the result to {}, encrypted", b.recipient),
@@ -167,9 +170,4 @@ fn names(parties: &[PartyId]) -> String {
 
 fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-fn epsilon(micro: u64) -> String {
-    let text = format!("{}.{:06}", micro / 1_000_000, micro % 1_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

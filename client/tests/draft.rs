@@ -5,7 +5,7 @@ mod support;
 
 use leben::draft::{draft, template};
 use leben::job::{Job, Problem};
-use leben::offers::Offers;
+use leben::offers::{BudgetLeft, Offers, Set};
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::terms::Terms;
 use proptest::prelude::*;
@@ -281,6 +281,20 @@ fn a_private_job_is_checked_as_the_hospitals_will() {
         let problems = run(&text.replace(from, to), &offers()).unwrap_err();
         assert!(problems.len() == 2 && problems.iter().all(|one| one.why.contains(words)), "{to}: {problems:?}");
     }
+    let of_sets = |change: &dyn Fn(&mut Set)| {
+        let mut offers = offers();
+        offers.sets.iter_mut().for_each(change);
+        let problems = run(text, &offers).unwrap_err();
+        let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(problem.key == "data.sets" && problem.why.contains("cleveland/heart, hungarian/heart"), "{problem:?}");
+        problem.why.clone()
+    };
+    let budget = offers().sets[0].budget.unwrap();
+    let with = |budget| move |set: &mut Set| set.budget = budget;
+    assert!(of_sets(&with(None)).contains("has no privacy budget"));
+    let little = of_sets(&with(Some(BudgetLeft { left_micro: 2_999_999, ..budget })));
+    assert!(little.contains("has epsilon 2.999999 of 10 left, the job asks for 3"), "{little}");
+    assert!(of_sets(&with(Some(BudgetLeft { delta_e12: 999_999, ..budget }))).contains("privacy.delta is above it"));
     let alone =
         text.replace(r#""cleveland/heart", "hungarian/heart", "switzerland/heart", "va/heart""#, r#""va/heart""#);
     let problems = run(&alone, &offers()).unwrap_err();

@@ -10,6 +10,7 @@ use super::Drafting;
 use super::stages::Built;
 use crate::job::{At, DataSet};
 use crate::offers::Set;
+use crate::show::epsilon;
 
 /// Delta where the job names none, in units of 10^-12.
 const DELTA_E12: u64 = 1_000_000;
@@ -89,6 +90,9 @@ impl Drafting<'_> {
                          fewer rows by a cohort";
             self.complain_of(&data.set.place(), before, set, after.into());
         }
+        for (data, set) in sets {
+            self.check_budget(privacy, data, set);
+        }
         if !self.problems.is_empty() || !self.shared.is_empty() {
             return;
         }
@@ -120,6 +124,25 @@ impl Drafting<'_> {
             }
         }
         self.check_noise_of(privacy, built, hospitals);
+    }
+
+    /// What the ledger shows of the data set's budget.
+    fn check_budget(&mut self, privacy: &Privacy, data: &DataSet, set: &Set) {
+        let after = match set.budget {
+            None => " has no privacy budget: it takes no job with a privacy mechanism".to_owned(),
+            Some(budget) if privacy.delta_e12 > budget.delta_e12 => {
+                format!(
+                    " has a privacy budget at delta {:e}; privacy.delta is above it",
+                    budget.delta_e12 as f64 * 1e-12
+                )
+            }
+            Some(budget) if privacy.epsilon_micro > budget.left_micro => {
+                let (asked, left) = (epsilon(privacy.epsilon_micro), epsilon(budget.left_micro));
+                format!(" has epsilon {left} of {} left, the job asks for {asked}", epsilon(budget.limit_micro))
+            }
+            Some(_) => return,
+        };
+        self.complain_of(&data.set.place(), "the data set".into(), set, after);
     }
 
     /// A sum is opened only over as many hospitals as its noise needs.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use leben::home::{Home, Seeds};
-use leben::offers::Offers;
+use leben::offers::{BudgetLeft, Offers, Set};
 use leben::receipt::commitment;
 use leben_contracts::agreement::body::*;
 use leben_contracts::agreement::due::Header;
@@ -125,7 +125,8 @@ pub fn algorithm_offers() -> Vec<AlgorithmOffer> {
 }
 
 pub fn offers() -> Offers {
-    let sets = HOSPITALS.map(|owner| leben::offers::Set { owner: id(owner), offer: heart() });
+    let budget = BudgetLeft { left_micro: 7_000_000, limit_micro: 10_000_000, delta_e12: 1_000_000 };
+    let sets = HOSPITALS.map(|owner| Set { owner: id(owner), offer: heart(), budget: Some(budget) });
     let mut parties: Vec<PartyId> = ["admin", "coordinator", "team"].iter().chain(&HOSPITALS).map(|n| id(n)).collect();
     parties.sort();
     Offers {

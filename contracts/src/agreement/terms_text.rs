@@ -53,11 +53,15 @@ impl Terms {
         if p.epsilon_micro == 0 {
             writeln!(out, "  No differential privacy (mechanism {}, delta {} / 10^12).", p.mechanism, p.delta_e12)
         } else {
-            let (whole, micro) = (p.epsilon_micro / 1_000_000, p.epsilon_micro % 1_000_000);
+            let (epsilon, delta) = (decimal(p.epsilon_micro, 6), decimal(p.delta_e12, 12));
             writeln!(
                 out,
-                "  Differential privacy by {}: epsilon {whole}.{micro:06} for each data set, delta {} / 10^12.",
-                p.mechanism, p.delta_e12
+                "  Differential privacy by {}: epsilon {epsilon} for each data set at delta {delta}.",
+                p.mechanism
+            )?;
+            writeln!(
+                out,
+                "  Each hospital computes what the stages' noise gives, and counts it against its own budget."
             )
         }
     }
@@ -167,6 +171,13 @@ fn write_stage(s: &Stage, out: &mut String) -> std::fmt::Result {
     writeln!(out, "    failure {failure}; a hospital that drops out {drop}")
 }
 
+/// A number in units of 10^-`places` as a decimal number without trailing zeros.
+fn decimal(number: u64, places: usize) -> String {
+    let digits = format!("{number:0>width$}", width = places + 1);
+    let (whole, part) = digits.split_at(digits.len() - places);
+    format!("{whole}.{part}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A duration, exact, in the largest unit that divides it.
 fn duration(ms: u64) -> String {
     match ms {
@@ -204,5 +215,11 @@ mod tests {
         assert_eq!(utc(1_767_225_599_999), "2025-12-31T23:59:59.999Z");
         assert_eq!(duration(90_000), "90 s");
         assert_eq!(duration(1), "1 ms");
+    }
+
+    #[test]
+    fn decimals() {
+        assert_eq!([decimal(3_000_000, 6), decimal(0, 6), decimal(1, 6)], ["3", "0", "0.000001"]);
+        assert_eq!([decimal(1_000_000, 12), decimal(12_500_000, 6)], ["0.000001", "12.5"]);
     }
 }

@@ -67,7 +67,7 @@ fn all_of_it_again_and_revoked_while_it_runs(deployment: &mut Deployment) {
         let budget = budget(deployment, hospital);
         assert!((number(&budget["left"]) - 0.1).abs() < 1e-9, "{budget}");
         let released = number(&budget["released"]);
-        assert!(released > 0.0 && released < 2.9, "the tighter accountant counts the rounds that left: {budget}");
+        assert!(released > 0.0 && released < 2.9, "the other sum counts the rounds that left: {budget}");
     }
     let used = entries(deployment, "StageReceipt", &contract);
     assert_eq!(used.len(), 1, "the second stage has no receipt");

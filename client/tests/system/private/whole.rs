@@ -29,20 +29,20 @@ fn example() -> String {
 
 #[test]
 fn a_private_job_costs_what_it_says_and_its_intervals_hold_what_the_rows_say() {
-    let mut deployment = network("4", "");
+    let mut deployment = network("5", "");
     for hospital in HOSPITALS {
-        assert_eq!(amounts(&deployment, hospital), [0.0, 0.0, 4.0]);
+        assert_eq!(amounts(&deployment, hospital), [0.0, 0.0, 5.0]);
         assert_eq!(budget(&deployment, hospital)["declared"], true);
     }
     let contract = deployment.submit(&example())["contract"].as_str().unwrap().to_owned();
     wait_until("the steward reads what it asks", || {
         let text = deployment.worker("aker", &["contracts"]).out;
-        text.contains("asks epsilon 3 at delta 1e-6 of the privacy budget of 'heart': 4 of 4 is left")
+        text.contains("asks epsilon 3 at delta 1e-6 of the privacy budget of 'heart': 5 of 5 is left")
     });
     let mut watch = deployment.watch(&contract);
     deployment.approve(&HOSPITALS[..3], &contract);
-    wait_until("aker holds it", || amounts(&deployment, "aker") == [0.0, 3.0, 1.0]);
-    assert_eq!(amounts(&deployment, "delft"), [0.0, 0.0, 4.0], "nobody approved it there");
+    wait_until("aker holds it", || amounts(&deployment, "aker") == [0.0, 3.0, 2.0]);
+    assert_eq!(amounts(&deployment, "delft"), [0.0, 0.0, 5.0], "nobody approved it there");
     deployment.approve(&HOSPITALS[3..], &contract);
     let end = deployment.end_of(&mut watch);
     assert_eq!((&end["phase"], &end["ok"]), (&"Delivered".into(), &true.into()), "{end}");
@@ -73,14 +73,44 @@ fn a_private_job_costs_what_it_says_and_its_intervals_hold_what_the_rows_say() {
     for hospital in HOSPITALS {
         wait_until("the budget is booked", || amounts(&deployment, hospital)[1] == 0.0);
         let [booked, _, left] = amounts(&deployment, hospital);
-        assert!((booked - spent).abs() < 1e-9 && (left - (4.0 - spent)).abs() < 1e-9, "{booked} and {left}");
+        assert!((booked - spent).abs() < 1e-9 && (left - (5.0 - spent)).abs() < 1e-9, "{booked} and {left}");
         assert_eq!(standing(&deployment, hospital, &contract).unwrap().2, 4, "one round and three");
         assert!(number(&budget(&deployment, hospital)["released"]) > 0.0);
         let audit = deployment.worker(hospital, &["audit"]).ok();
         assert!(!audit.contains("receipt-differs") && audit.contains("budget-closed"), "{audit}");
     }
-    deployment.export("exported");
+    learned(&mut deployment);
     refused(&deployment);
+    deployment.export("exported");
+}
+
+/// DP-SGD inside each hospital: the ledger counts every local step, as the result does.
+fn learned(deployment: &mut Deployment) {
+    let stage = r#"name = "learn"
+algorithm = "dp-sgd"
+params = { features = "age,sex", outcome = "target", bounds = "age:25..80,sex:0..1", sigma = "5", rate = "0.2", batch = 40, rounds = 3, steps = 10, epsilon = "3" }"#;
+    let text = |epsilon| job(epsilon, &[stage.to_owned()]).replace("discrete-gaussian", "dp-sgd");
+    deployment.try_submit(&text("0.5")).complains(&["privacy.epsilon", "the noise of the stages together gives"]);
+    let contract = deployment.submit(&text("1.2"))["contract"].as_str().unwrap().to_owned();
+    let mut watch = deployment.watch(&contract);
+    deployment.approve(&HOSPITALS, &contract);
+    let end = deployment.end_of(&mut watch);
+    assert_eq!((&end["phase"], &end["ok"]), (&"Delivered".into(), &true.into()), "{end}");
+    let said = deployment.leben(&["fetch", &contract, "--out", "learned"]).ok();
+    assert!(said.contains("rows are not counted") && said.contains("DP-SGD inside every hospital"), "{said}");
+    let result: Value = serde_json::from_slice(&fs::read(deployment.path("learned/result.json")).unwrap()).unwrap();
+    let told = result["stages"][0]["outcome"]["privacy"]["epsilon"].as_f64().unwrap();
+    let receipt = entries(deployment, "StageReceipt", &contract).remove(0);
+    let received = receipt["body"]["epsilon_micro_spent"].as_u64().unwrap() as f64 * 1e-6;
+    assert!(
+        (0.6..=1.2).contains(&told) && (told - received).abs() < 1e-3,
+        "{told} in the result, {received} in the receipt"
+    );
+    for hospital in HOSPITALS {
+        wait_until("the budget is booked", || amounts(deployment, hospital)[1] == 0.0);
+        let (how, booked, rounds) = standing(deployment, hospital, &contract).unwrap();
+        assert!(how == "spent" && (booked - received).abs() < 1e-5 && rounds == 3, "{how} {booked} {rounds}");
+    }
 }
 
 /// Value of a row and a column of a table.
@@ -139,7 +169,8 @@ fn refused(deployment: &Deployment) {
     let before = untouched(deployment);
     let plain = "name = \"fit\"\nalgorithm = \"glm\"\nparams = { features = \"age\", outcome = \"target\" }".to_owned();
     for (text, words) in [
-        (job("0", &[describe("6")]), &["privacy.epsilon", "must be above 0"] as &[&str]),
+        (job("2", &[describe("2.5")]), &["aker/heart, basel/heart", "of 5 left, the job asks for 2"] as &[&str]),
+        (job("0", &[describe("6")]), &["privacy.epsilon", "must be above 0"]),
         (job("-1", &[describe("6")]), &["privacy.epsilon", "must be above 0"]),
         (job("nan", &[describe("6")]), &["privacy.epsilon", "must be above 0"]),
         (job("0.3", &[describe("6")]), &["privacy.epsilon", "the noise of the stages together gives epsilon 0.6"]),
@@ -156,11 +187,19 @@ fn refused(deployment: &Deployment) {
     let one = job("1", &[describe("6")])
         .replace(r#"sets = ["aker/heart", "basel/heart", "cluj/heart", "delft/heart"]"#, r#"sets = ["aker/heart"]"#);
     deployment.try_submit(&one).complains(&["names 1 hospital(s); a sum needs 3"]);
-    assert_eq!(entries(deployment, "Propose", "").len(), 1, "nothing was sent");
+    assert_eq!(entries(deployment, "Propose", "").len(), 2, "nothing was sent");
 
-    let proposals: [(&str, Terms); 4] = [
-        ("(budget)", terms_of(deployment, &job("2", &[describe("2.5")]), |_| {})),
-        ("(job_epsilon)", terms_of(deployment, &job("3.5", &[describe("2.5")]), |_| {})),
+    let nobody = |terms: &mut Terms| terms.inputs.iter_mut().for_each(|input| input.cohort = "age > 200".into());
+    let proposals: [(&str, Terms); 5] = [
+        ("(small_cohort)", terms_of(deployment, &job("1", &[describe("6")]), nobody)),
+        (
+            "(budget)",
+            terms_of(deployment, &job("1", &[describe("6")]), |terms| terms.privacy.epsilon_micro = 2_000_000),
+        ),
+        (
+            "(job_epsilon)",
+            terms_of(deployment, &job("1", &[describe("6")]), |terms| terms.privacy.epsilon_micro = 3_500_000),
+        ),
         (
             "(guarantee)",
             terms_of(deployment, &job("1", &[describe("6")]), |terms| terms.privacy.epsilon_micro = 300_000),
