@@ -39,7 +39,8 @@ pub trait Algorithm: Send + Sync {
 
     /// The local half of an algorithm that draws random numbers of its own: noise inside the hospital, a sample of patients.
     ///
-    /// `secret` is this hospital's, fresh for every slot, and goes nowhere. It cannot come from the state: whoever knows
+    /// `secret` is this hospital's, of this round and of these very rows, and goes nowhere. An attempt at the same round on
+    /// the same rows has the same one: fresh noise could be averaged away. It cannot come from the state: whoever knows
     /// the randomness can subtract the noise and knows who was sampled, and the state is public.
     ///
     /// # Errors

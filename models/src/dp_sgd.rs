@@ -5,7 +5,7 @@
 //! gain from sampling rests on it), the gradient of each patient is clipped to `gradient_clip`, integer Gaussian noise goes
 //! on the sum, and the model moves. So what leaves the hospital is private before the secure sum, whoever sees it; nothing
 //! rests on other hospitals (`honest` is 1), and averaging is post-processing. Coins and noise come from a secret of the
-//! hospital and the slot ([`Algorithm::local_with`]).
+//! hospital, the round and the rows ([`Algorithm::local_with`]).
 //!
 //! The sum is divided by `batch`, a number of the terms, and never by how many came in; hospitals weigh the same: both
 //! would be counts of patients. Models: logistic regression, or one hidden layer of `hidden` tanh units.

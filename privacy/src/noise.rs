@@ -8,8 +8,9 @@
 //! arXiv:2102.06387); what the sum over the survivors is worth says [`crate::dp::guarantee`]. The noise of a value depends
 //! on the seed, the segment and the position alone, so a chunk that is asked for again has the same bytes.
 //!
-//! The seed belongs to one slot: an upload that is repeated within a slot carries the same noise, another slot must have
-//! another seed (two sums with the same noise and one patient between them would show that patient).
+//! The seed belongs to one round on the very same rows: an upload that is repeated, in the same slot or in another one,
+//! carries the same noise (fresh noise on each attempt could be averaged away), and any other rows or round must have another
+//! seed (two sums with the same noise and one patient between them would show that patient).
 
 use zeroize::Zeroizing;
 
@@ -63,7 +64,7 @@ pub struct Noised(pub(crate) Quantised, pub(crate) NoiseKeys);
 const ROUNDING_TRIES: u64 = 128;
 
 impl Quantised {
-    /// Adds the noise that the layout prescribes, where it does. `seed` is a secret of this hospital and of this slot; the
+    /// Adds the noise that the layout prescribes, where it does. `seed` is a secret of this hospital, of this round and of its rows; the
     /// seed of [`crate::Clipped::quantise`] may be used again, the two are kept apart.
     ///
     /// A segment whose norm the layout limits is rounded again until it is within (conditional rounding: Kairouz, Liu,

@@ -47,7 +47,7 @@ enum Rounder {
 
 impl Clipped {
     /// Fixes how every value goes into its ring, sized for at most `hospitals` hospitals (the opening's `hospitals_max`).
-    /// `seed` must be fresh for every contribution: it decides the stochastic rounding.
+    /// `seed` must be another one for every contribution: it decides the stochastic rounding.
     ///
     /// # Errors
     /// [`ContributionError::Layout`] where a sum over `hospitals` could overflow.

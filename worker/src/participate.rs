@@ -59,13 +59,15 @@ pub struct Work {
     pub round: u32,
     /// What every hospital was told.
     pub state: State,
+    /// SHA-256 of its bytes.
+    pub model_digest: [u8; 32],
     /// Shape of the contribution.
     pub layout: Layout,
     /// Most hospitals the encoding leaves room for.
     pub hospitals_max: u16,
     /// The slot's masks.
     pub pads: Pads,
-    /// Randomness for rounding.
+    /// Randomness for rounding; of a private round its secret, the same in every slot.
     pub seed: [u8; 32],
 }
 
@@ -215,6 +217,7 @@ impl Participation {
             round: opening.round_id.round,
             hospitals_max: opening.hospitals_max,
             state,
+            model_digest: opening.model_digest,
             layout,
             pads,
             seed: waiting.seed,

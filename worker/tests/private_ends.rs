@@ -264,3 +264,32 @@ fn of_two_contracts_that_want_the_last_of_the_budget_the_earlier_one_is_held_how
     assert!(agent.budgets().get(&code("heart")).unwrap().job(&first).is_some());
     assert!(agent.budgets().get(&code("heart")).unwrap().job(&second).is_none());
 }
+
+/// What the local half would be given in a slot.
+fn work_of(net: &Net, agent: &mut Agent, contract: &ContractId, slot: u64) -> leben_worker::participate::Work {
+    let (order, state) = Others::new(net, contract, slot).open(net, agent, contract.0, slot);
+    agent.handle_order(net.now_ms, order);
+    agent.handle_state(net.now_ms, &contract.0, &state);
+    let work = drain(agent).into_iter().find_map(|a| if let Action::Work(work) = a { Some(work) } else { None });
+    agent.handle_order(net.now_ms, Order::Job { contract: contract.0, order: JobOrder::Abandoned { slot } });
+    drain(agent);
+    *work.unwrap()
+}
+
+#[test]
+fn a_private_round_that_is_opened_again_carries_the_same_noise_and_counts_once() {
+    let (mut net, mut agent) = agent();
+    net.settle(&mut agent);
+    let contract = net.propose(private());
+    net.settle(&mut agent);
+    armed(&mut net, &mut agent, &contract);
+    let first = work_of(&net, &mut agent, &contract, 1);
+    let released = agent.budgets().get(&code("heart")).unwrap().released_micro();
+    let again = work_of(&net, &mut agent, &contract, 2);
+    assert_eq!((first.stage, first.round, first.seed), (again.stage, again.round, again.seed));
+    assert_eq!(agent.budgets().get(&code("heart")).unwrap().released_micro(), released);
+
+    // Without a mechanism the seed only rounds, and is fresh.
+    let (net, mut agent, contract, _) = frozen();
+    assert_ne!(work_of(&net, &mut agent, &contract, 1).seed, work_of(&net, &mut agent, &contract, 2).seed);
+}

@@ -14,7 +14,7 @@ use leben_protocol::quic::{ChunkReader, Connection, Dialer, FrameReader, FrameWr
 use leben_worker::agent::Action;
 use leben_worker::io::link::{Holds, Shared};
 use leben_worker::io::upload::{self, Ended, Upload};
-use leben_worker::io::work::{Tables, cohort_of, compute};
+use leben_worker::io::work::{Tables, cohort_of, compute, rows_secret};
 use leben_worker::io::{Config, config};
 use leben_worker::refusal::Reason;
 use support::*;
@@ -79,6 +79,22 @@ fn a_table_is_read_once_until_its_file_changes_and_a_bad_cell_is_named_without_i
     assert_eq!(refusal.reason, Reason::Source);
     assert!(refusal.words.contains("line 3") && !refusal.words.contains("SENTINEL"), "{refusal}");
     assert_eq!(tables.get("e").unwrap_err().reason, Reason::UnknownDataset);
+}
+
+#[test]
+fn the_secret_of_the_noise_is_that_of_the_round_and_the_very_rows() {
+    let secret = |seed: u8, table: &Table| *rows_secret(&[seed; 32], table);
+    let same = secret(1, &table(50));
+    assert_eq!(secret(1, &table(50)), same);
+    assert_ne!(secret(2, &table(50)), same);
+    assert_ne!(secret(1, &table(49)), same, "a patient less");
+    let rows = table(50);
+    let other = rows.columns().iter().map(|column| {
+        let mut values = rows.column(&column.name).unwrap().1.to_vec();
+        values[49] += f64::from(u8::from(column.name == "sex"));
+        (column.clone(), values)
+    });
+    assert_ne!(secret(1, &Table::from_columns(other.collect()).unwrap()), same, "a patient's value");
 }
 
 /// A local half, admitted by the agent, on 50 rows of the hospital's own file.

@@ -81,6 +81,21 @@ fn count_round(budgets: &mut Budgets, work: &Work) -> Result<Option<Budget>, Ref
     budgets.count(&Hash32(work.contract), dataset, work.stage, work.round)
 }
 
+/// What the noise of a private round is drawn from, together with the rows. A round that was closed may be opened again in
+/// another slot, and counts once: with fresh noise whoever opens it often enough would average the noise away.
+fn round_secret(seed: &[u8; 32], work: &Work) -> [u8; 32] {
+    Sha256::new_with_prefix(b"leben/round-secret/1")
+        .chain_update(seed)
+        .chain_update(work.contract)
+        .chain_update(work.stage.to_be_bytes())
+        .chain_update(work.round.to_be_bytes())
+        .chain_update(work.hospitals_max.to_be_bytes())
+        .chain_update(work.model_digest)
+        .chain_update(work.layout.digest())
+        .finalize()
+        .into()
+}
+
 /// The slot that an order is about; 0 for the whole job.
 fn slot_of(order: &JobOrder) -> u64 {
     match order {
@@ -274,8 +289,11 @@ impl Agent {
                     JobAction::Report(report) => Action::Report(Report::Job { contract, report }),
                     JobAction::FetchState { digest, bytes } => Action::FetchState { contract, digest, bytes },
                     // Counted on the disk before anything of the round can leave.
-                    JobAction::Work(work) => match count_round(&mut self.budgets, &work) {
+                    JobAction::Work(mut work) => match count_round(&mut self.budgets, &work) {
                         Ok(changed) => {
+                            if let Some(seed) = job.seed.as_ref().filter(|_| work.plan.private) {
+                                work.seed = round_secret(seed, &work);
+                            }
                             self.actions.extend(changed.map(|budget| Action::StoreBudget(Box::new(budget))));
                             Action::Work(work)
                         }

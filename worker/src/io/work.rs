@@ -10,6 +10,8 @@ use std::time::SystemTime;
 use leben_contracts::agreement::terms::Input;
 use leben_models::Table;
 use leben_privacy::Masked;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::config::DeclaredSource;
 use super::sources::{cohort, load};
@@ -106,6 +108,24 @@ pub fn cohort_of(table: &Table, input: &Input, private: bool) -> Result<Table, R
         .map_err(|finding| Refusal::new(Reason::Source, finding.to_string()))
 }
 
+/// A round's secret with the rows in it: the same rows in another attempt at the round carry the same noise, and rows that
+/// differ by a patient unrelated noise, or the difference would show that patient.
+pub fn rows_secret(seed: &[u8; 32], rows: &Table) -> Zeroizing<[u8; 32]> {
+    let mut hash = Sha256::new_with_prefix(b"leben/rows-secret/1").chain_update(seed);
+    hash.update((rows.rows() as u64).to_be_bytes());
+    for (name, values) in rows.columns().iter().filter_map(|column| Some((&column.name, rows.column(&column.name)?.1)))
+    {
+        hash.update((name.len() as u64).to_be_bytes());
+        hash.update(name);
+        for values in values.chunks(1024) {
+            let bytes: Zeroizing<Vec<u8>> =
+                Zeroizing::new(values.iter().flat_map(|x| x.to_bits().to_be_bytes()).collect());
+            hash.update(&*bytes);
+        }
+    }
+    Zeroizing::new(hash.finalize().into())
+}
+
 /// Rows to a masked vector. Blocks; call it on a thread that may.
 ///
 /// # Errors
@@ -116,8 +136,12 @@ pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
     let cohort = cohort_of(&table, &stage.input, work.plan.private)?;
     let finding = |finding: leben_models::Finding| Refusal::new(Reason::Finding, finding.to_string());
     let encoding = |error: leben_privacy::ContributionError| Refusal::new(Reason::Contribution, error.to_string());
-    let contribution = stage.algorithm.local_with(&work.state, &cohort, &work.seed).map_err(finding)?;
+    let seed = match work.plan.private {
+        true => rows_secret(&work.seed, &cohort),
+        false => Zeroizing::new(work.seed),
+    };
+    let contribution = stage.algorithm.local_with(&work.state, &cohort, &seed).map_err(finding)?;
     let clipped = contribution.clip(&work.layout).map_err(encoding)?;
-    let quantised = clipped.quantise(work.hospitals_max, work.seed).map_err(encoding)?;
-    quantised.noise(work.seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)
+    let quantised = clipped.quantise(work.hospitals_max, *seed).map_err(encoding)?;
+    quantised.noise(*seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)
 }
