@@ -8,7 +8,7 @@ use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::ledger::store::{StoreError, durable_replace};
 use leben_models::bundle::Bundle;
-use leben_models::outcome::{Grid, Outcome};
+use leben_models::outcome::{Grid, Outcome, ROWS_WITHHELD};
 use leben_protocol::seal;
 
 use crate::home::Home;
@@ -201,6 +201,9 @@ pub fn summary(bundle: &Bundle) -> String {
         let names: Vec<String> = stage.hospitals.iter().map(|name| clean(name)).collect();
         let rejected: u64 = rows.rejected.values().sum();
         let counted = match &outcome.privacy {
+            None if rows_withheld(outcome) => {
+                format!("{} rows used of at least {} (at least {rejected} left out)", rows.used, rows.requested)
+            }
             None => format!("{} rows used of {} ({rejected} left out)", rows.used, rows.requested),
             // No exact count leaves a hospital.
             Some(_) if rows.used == 0 => "rows are not counted".to_owned(),
@@ -224,6 +227,13 @@ pub fn summary(bundle: &Bundle) -> String {
             }
             out += &format!("\n{}", indent(&table.to_text()));
         }
+        if let Some(told) = outcome.disclosure.as_ref().filter(|told| !told.withheld.is_empty()) {
+            out += &format!(
+                "\n   Withheld, as it would tell of fewer than {} patients or of fewer than {} hospitals:\n",
+                told.cell_min, told.cell_hospitals_min
+            );
+            out += &told.withheld.iter().map(|what| format!("   - {}\n", clean(what))).collect::<String>();
+        }
         for warning in &outcome.warnings {
             out += &format!("\n   Note: {}\n", clean(warning));
         }
@@ -240,6 +250,11 @@ fn shown(outcome: &Outcome) -> Vec<&Grid> {
         true => outcome.tables.iter().filter(small).collect(),
         false => main.filter(|grid| !grid.rows.is_empty()).into_iter().collect(),
     }
+}
+
+/// Whether the number of rows left out is told in part only.
+fn rows_withheld(outcome: &Outcome) -> bool {
+    outcome.withheld().iter().any(|what| what.starts_with(ROWS_WITHHELD))
 }
 
 fn grid_text(grid: &Grid) -> String {

@@ -221,11 +221,13 @@ fn contract_head(contract: &Contract) -> String {
             Some(progress) => match &progress.receipt {
                 None => format!("running, try {}", progress.tries),
                 Some(receipt) => format!(
-                    "done in {} rounds, {} rows used of {}, {} hospitals",
+                    "done in {} rounds, {} rows used of {}{}, {} hospitals, {} withheld",
                     receipt.rounds,
                     receipt.rows_used,
+                    if receipt.withheld > 0 { "at least " } else { "" },
                     receipt.rows_requested,
-                    receipt.hospitals.len()
+                    receipt.hospitals.len(),
+                    receipt.withheld
                 ),
             },
         };

@@ -146,14 +146,21 @@ fn work(body: &Body) -> Option<String> {
         Body::RoundClose(b) => {
             format!("closes round {} of stage {} over {}", b.round, b.stage, count(b.survivors.len(), "hospital"))
         }
-        Body::StageReceipt(StageReceipt { stage, rounds, rows_used, hospitals, epsilon_micro_spent, .. }) => {
+        Body::StageReceipt(StageReceipt {
+            stage, rounds, rows_used, hospitals, epsilon_micro_spent, withheld, ..
+        }) => {
             let (rounds, hospitals) = (count(*rounds as usize, "round"), count(hospitals.len(), "hospital"));
+            let withheld = match withheld {
+                0 => String::new(),
+                more => format!("; {} withheld (disclosure control)", count(*more as usize, "number")),
+            };
             match epsilon_micro_spent {
-                0 => format!("finishes stage {stage}: {rounds}, {rows_used} rows, {hospitals}"),
+                0 => format!("finishes stage {stage}: {rounds}, {rows_used} rows, {hospitals}{withheld}"),
                 micro => format!("finishes stage {stage}: {rounds}, {hospitals}, epsilon {}", epsilon(*micro)),
             }
         }
         Body::StageAccept(b) => format!("has the output of stage {}", b.stage),
+        Body::Clear(_) => "has looked at the result and lets it go".into(),
         Body::Deliver(b) => format!("delivers the result to {}, encrypted", b.recipient),
         Body::AcceptResult(_) => "accepts the result".into(),
         _ => return None,

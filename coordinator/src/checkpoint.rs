@@ -32,6 +32,9 @@ pub struct Checkpoint {
     pub trace: Vec<f64>,
     /// Hash chain over the transcripts of the running stage's finished rounds, hex; empty before the first.
     pub transcripts: String,
+    /// Digest of the result while the hospitals look at it, hex; its bytes lie beside this file.
+    #[serde(default)]
+    pub review: Option<String>,
     /// What finished stages left, by stage id.
     pub finished: BTreeMap<u32, Finished>,
 }

@@ -27,6 +27,8 @@ pub struct Facts {
     pub receipts: BTreeSet<u32>,
     /// Slot of the last close on the ledger, 0 for none.
     pub closed_slot: u64,
+    /// Which result each hospital let go.
+    pub cleared: BTreeMap<String, [u8; 32]>,
     /// The result's commitment is recorded.
     pub delivered: bool,
 }
@@ -62,6 +64,7 @@ impl Facts {
             started: stages.keys().copied().collect(),
             receipts: stages.iter().filter(|(_, stage)| stage.receipt.is_some()).map(|(id, _)| *id).collect(),
             closed_slot: contract.round_close.as_ref().map_or(0, |close| u64::from(close.slot)),
+            cleared: contract.cleared.iter().map(|(party, result)| (party.to_string(), result.0)).collect(),
             delivered: contract.delivery.is_some(),
         }
     }

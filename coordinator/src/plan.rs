@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use leben_contracts::agreement::terms::{OnDrop, Param, Stage, Terms};
+use leben_models::disclosure::Limits;
 use leben_models::promise::epsilon_added_micro;
 use leben_models::{Algorithm, AlgorithmSpec, registry};
 use leben_privacy::Suite;
@@ -49,6 +50,8 @@ pub struct Plan {
     pub recipient: String,
     /// The recipient's sealing key.
     pub sealing: [u8; 32],
+    /// Whether each hospital in the result looks at it before it is delivered.
+    pub review: bool,
     /// Everything has run by then, milliseconds.
     pub run_by_ms: u64,
     /// The terms' epsilon, millionths; 0 without a privacy mechanism.
@@ -99,6 +102,7 @@ impl Plan {
             stages,
             recipient: terms.delivery.recipient.to_string(),
             sealing: terms.delivery.sealing.0,
+            review: terms.delivery.review,
             run_by_ms: terms.windows.run_by_ms,
             epsilon_micro: terms.privacy.epsilon_micro,
             delta: terms.privacy.delta_e12 as f64 * 1e-12,
@@ -132,7 +136,14 @@ fn plan_stage(terms: &Terms, stage: &Stage, operator: &Operator) -> Result<Stage
         params: named.params.iter().map(|(key, value)| (key.clone(), param(value))).collect::<BTreeMap<_, _>>(),
     };
     let refused = |why: String| PlanError::Algorithm { stage: stage.name.to_string(), why };
-    let algorithm = registry::build(&spec).map_err(|error| refused(error.to_string()))?;
+    let asked = terms.privacy.disclosure;
+    let limits = Limits {
+        cell_min: asked.cell_min.into(),
+        cell_hospitals_min: asked.cell_hospitals_min,
+        dominance_percent: asked.dominance_percent,
+        cohort_min: 1,
+    };
+    let algorithm = registry::controlled(&spec, limits).map_err(|error| refused(error.to_string()))?;
     let digest = registry::digest(&spec.name, spec.version).unwrap_or_default();
     if digest != named.digest.0 {
         let built_in = hex::encode(digest);

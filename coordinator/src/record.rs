@@ -84,8 +84,10 @@ pub struct Receipt {
     pub rows_requested: u64,
     /// Rows used, summed.
     pub rows_used: u64,
-    /// Rows left out, summed.
+    /// Rows left out, summed, as far as their number may be told.
     pub rows_rejected: u64,
+    /// Numbers that disclosure control withholds.
+    pub withheld: u32,
     /// Hospitals in the last round's sum.
     pub hospitals: Vec<String>,
     /// What this stage adds to the privacy spent by those before it, millionths of epsilon.
@@ -123,13 +125,26 @@ pub fn receipt(plan: &Plan, checkpoint: &Checkpoint, id: u32) -> Option<Record> 
         rows_requested: requested,
         rows_used: used,
         rows_rejected: rows.rejected.values().sum(),
+        withheld: u32::try_from(finished.outcome.withheld().len()).unwrap_or(u32::MAX),
         hospitals: finished.hospitals.clone(),
         epsilon_micro_spent: plan.epsilon_added(id, rounds),
     })))
 }
 
-/// The sealed result and the step that records it.
-pub fn result(plan: &Plan, checkpoint: &Checkpoint) -> Result<(Vec<u8>, Record), String> {
+/// A result, the same after every restart.
+pub struct Made {
+    /// What it says, in the bytes that it is committed to.
+    pub bundle: Vec<u8>,
+    /// The same, for the recipient alone.
+    pub sealed: Vec<u8>,
+    /// What the ledger holds of it.
+    pub commitment: [u8; 32],
+    /// The step that delivers it.
+    pub record: Record,
+}
+
+/// The result and the step that records it.
+pub fn result(plan: &Plan, checkpoint: &Checkpoint) -> Result<Made, String> {
     let seed = unhex(&checkpoint.seed);
     let stages = plan.stages.iter().filter_map(|stage| {
         let finished = checkpoint.finished.get(&stage.id)?;
@@ -151,7 +166,9 @@ pub fn result(plan: &Plan, checkpoint: &Checkpoint) -> Result<(Vec<u8>, Record),
     let bytes = serde_json::to_vec(&bundle).map_err(|error| format!("the result could not be written: {error}"))?;
     let sealed = seal::seal(&plan.sealing, &plan.contract, &bytes, derive(&seed, b"seal"))
         .map_err(|error| format!("the result could not be sealed to {}: {error}", plan.recipient))?;
-    Ok((sealed, Record::Deliver { recipient: plan.recipient.clone(), result_commitment: commitment(&bytes) }))
+    let commitment = commitment(&bytes);
+    let record = Record::Deliver { recipient: plan.recipient.clone(), result_commitment: commitment };
+    Ok(Made { bundle: bytes, sealed, commitment, record })
 }
 
 /// One more link of the hash chain over a stage's transcripts: SHA-256("leben/transcripts/1" || chain || transcript), hex.

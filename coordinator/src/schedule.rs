@@ -85,6 +85,7 @@ fn receipt_body(receipt: &Receipt) -> Result<Body, String> {
         rows_requested: receipt.rows_requested,
         rows_used: receipt.rows_used,
         rows_rejected: receipt.rows_rejected,
+        withheld: receipt.withheld,
         hospitals: receipt.hospitals.iter().map(|hospital| party(hospital)).collect::<Result<_, _>>()?,
         epsilon_micro_spent: receipt.epsilon_micro_spent,
     }))

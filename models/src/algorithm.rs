@@ -6,6 +6,7 @@
 use leben_privacy::dp::guarantee::Release;
 use leben_privacy::{Contribution, Encoding, Layout, SegmentSpec, Unmasked, Values};
 
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::outcome::Outcome;
 use crate::state::State;
@@ -58,6 +59,10 @@ pub trait Algorithm: Send + Sync {
     fn releases(&self, _hospitals: u16) -> Result<Vec<Release>, Finding> {
         Ok(Vec::new())
     }
+
+    /// Which groups of patients the outcome lets a reader count: the limits of the terms are held to them
+    /// ([`crate::disclosure`]).
+    fn groups(&self) -> Groups;
 
     /// The global half: from the sum over the hospitals to the next round or the result.
     ///

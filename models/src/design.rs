@@ -4,6 +4,7 @@
 //! `cp[3]` and `cp[4]` against every other code; `cp:1>2|3|4` also names the reference 1, and a row with any other code is
 //! left out and counted. The hospital's data never decide which columns there are.
 
+use crate::disclosure::{Census, Group, Groups};
 use crate::finding::Finding;
 use crate::select::{BLOCK_ROWS, Block, Rule, Want};
 use crate::spec::{Reader, SpecError};
@@ -144,6 +145,25 @@ impl Design {
     /// Whether a term is the indicator of a code.
     pub(crate) fn is_indicator(&self, term: usize) -> bool {
         self.terms.get(term).is_some_and(|term| term.level.is_some())
+    }
+
+    /// What disclosure control counts of these columns; `classes`: within each group, the outcome's classes too.
+    pub(crate) fn census(&self, classes: bool, parameters: u64, whole: bool) -> Groups {
+        let classes = classes.then(|| self.wants.len().saturating_sub(1));
+        Groups::Of(Census { wants: self.wants.clone(), groups: self.groups(), classes, parameters, whole })
+    }
+
+    /// The groups of patients that each column tells apart; the outcome's last, by class for a binomial one.
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        let group = |(want, column): (usize, &Want)| {
+            let terms = self.terms.iter().filter(|term| term.source == want);
+            let levels: Vec<_> = terms.filter_map(|term| Some((term.level?, term.name.clone()))).collect();
+            match levels.is_empty() {
+                true => Group::numbers(want, &column.column),
+                false => Group::codes(want, &column.column, levels),
+            }
+        };
+        self.wants.iter().enumerate().map(group).collect()
     }
 
     /// The outcome's column.

@@ -28,6 +28,7 @@ use leben_privacy::{Contribution, Layout, Unmasked};
 use crate::algorithm::{Algorithm, Next, segment};
 use crate::bounded::{Bounded, RowScratch};
 use crate::design::Family;
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::linear::{Symmetric, triangle};
 use crate::outcome::{Privacy, whole};
@@ -285,6 +286,10 @@ impl Algorithm for DpGlm {
 
     fn columns(&self) -> Vec<String> {
         self.terms.with_patient(self.rows.design.columns())
+    }
+
+    fn groups(&self) -> Groups {
+        Groups::Exempt
     }
 
     fn rounds_max(&self) -> u32 {

@@ -33,6 +33,7 @@ use zeroize::Zeroizing;
 use crate::algorithm::{Algorithm, Next, exact, segment, spec};
 use crate::bounded::Bounded;
 use crate::design::Family;
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::outcome::{Grid, GridRow, Outcome, Privacy, Step, figures, finite};
 use crate::private::{PARAMS, Terms, broken};
@@ -256,6 +257,10 @@ impl Algorithm for DpSgd {
 
     fn columns(&self) -> Vec<String> {
         self.terms.with_patient(self.rows.design.columns())
+    }
+
+    fn groups(&self) -> Groups {
+        Groups::Exempt
     }
 
     fn rounds_max(&self) -> u32 {

@@ -19,6 +19,7 @@ use leben_privacy::dp::guarantee::Release;
 use leben_privacy::{Contribution, Layout, Unmasked};
 
 use crate::algorithm::{Algorithm, Next};
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::private::{PARAMS, Part, Range, Terms};
 use crate::spec::{AlgorithmSpec, Reader, SpecError};
@@ -175,6 +176,10 @@ impl Algorithm for DpStatistics {
             }
         }
         self.terms.with_patient(columns)
+    }
+
+    fn groups(&self) -> Groups {
+        Groups::Exempt
     }
 
     fn rounds_max(&self) -> u32 {

@@ -9,14 +9,17 @@
 //!   within a bin, about 1e-6;
 //! * its standard error is DeLong's (DeLong, DeLong and Clarke-Pearson 1988) from the same histograms.
 //!
-//! A released curve has no step, and the calibration table no row, of fewer than `cell_min` records.
+//! Cells of fewer than the terms' `cell_min` patients of a class do not show: a step of the curve has none or so many of either
+//! class, rows of the calibration table are joined until both classes have so many, and shares of a class that would count fewer
+//! are withheld.
 //!
-//! Parameters: `features`, `outcome`, `bins` (8192), `cell_min` (5), `rows_max` (most rows of one hospital, 2^24).
+//! Parameters: `features`, `outcome`, `bins` (8192), `rows_max` (most rows of one hospital, 2^24).
 
 use leben_privacy::{Contribution, Layout, Unmasked};
 
 use crate::algorithm::{Algorithm, Next, exact, segment, spec};
 use crate::design::{Design, Family};
+use crate::disclosure::{Census, Groups, Limits};
 use crate::finding::Finding;
 use crate::outcome::RowCounts;
 use crate::select::{BLOCK_ROWS, Block, Counts, reasons};
@@ -40,7 +43,7 @@ const LOGISTIC_TO_NORMAL: f64 = 1.702;
 pub struct Evaluate {
     design: Design,
     bins: usize,
-    cell_min: f64,
+    limits: Limits,
     rows_max: i64,
 }
 
@@ -49,14 +52,18 @@ impl Evaluate {
     ///
     /// # Errors
     /// [`SpecError`] naming the parameter.
-    pub fn new(spec: &AlgorithmSpec) -> Result<Self, SpecError> {
-        let reader = Reader::new("evaluate", spec, &["features", "outcome", "bins", "cell_min", "rows_max"])?;
+    pub fn new(spec: &AlgorithmSpec, limits: &Limits) -> Result<Self, SpecError> {
+        let reader = Reader::new("evaluate", spec, &["features", "outcome", "bins", "rows_max"])?;
         Ok(Self {
             design: Design::read(&reader, Family::Binomial, true)?,
             bins: usize::try_from(reader.integer("bins", 8192, 16, 1 << 20)?).unwrap_or(8192),
-            cell_min: reader.integer("cell_min", 5, 1, 1_000_000)? as f64,
+            limits: *limits,
             rows_max: reader.integer("rows_max", ROWS_MAX, 1, 1 << 32)?,
         })
+    }
+
+    fn cell_min(&self) -> f64 {
+        self.limits.cell_min as f64
     }
 
     fn lanes(&self) -> usize {
@@ -163,6 +170,13 @@ impl Algorithm for Evaluate {
 
     fn columns(&self) -> Vec<String> {
         self.design.columns()
+    }
+
+    fn groups(&self) -> Groups {
+        // The model was released before; what is new here are the classes, and the scores' cells, which the report joins.
+        let groups = self.design.groups().pop().into_iter().collect();
+        let wants = self.design.wants().to_vec();
+        Groups::Of(Census { wants, groups, classes: None, parameters: 0, whole: true })
     }
 
     fn rounds_max(&self) -> u32 {

@@ -22,7 +22,7 @@ pub enum Finding {
         problem: String,
     },
     /// A hospital holds more rows than the job allows for.
-    #[error("{rows} rows are more than the {limit} that one hospital may bring to this job; raise 'rows_max'")]
+    #[error("there are more rows than the {limit} that one hospital may bring to this job; raise 'rows_max'")]
     TooManyRows {
         /// Rows at this hospital.
         rows: u64,
@@ -30,7 +30,7 @@ pub enum Finding {
         limit: u64,
     },
     /// Fewer complete rows than the model needs.
-    #[error("only {used} of {requested} rows are complete, the model needs more than {needed}")]
+    #[error("only {used} rows are complete, the model needs more than {needed}")]
     TooFewRows {
         /// Complete rows over all hospitals.
         used: u64,
@@ -39,8 +39,45 @@ pub enum Finding {
         /// The least that would do is one more.
         needed: u64,
     },
+    /// A hospital has too few complete rows to hide one among.
+    #[error("fewer complete rows than the {needed} that the terms ask for")]
+    SmallCohort {
+        /// The terms' smallest cohort.
+        needed: u64,
+    },
+    /// One row of a hospital outweighs its others.
+    #[error(
+        "one row outweighs the others in column '{column}' (p % rule, {percent} %); limit its values or leave it out"
+    )]
+    Dominance {
+        /// The column.
+        column: String,
+        /// p.
+        percent: u16,
+    },
+    /// The result would tell of too few patients, or of too few hospitals.
+    #[error(
+        "withheld: fewer than {cell_min} patients, or of fewer than {cell_hospitals_min} hospitals, in {}; \
+         join levels or leave the column out", some(.cells)
+    )]
+    SmallCells {
+        /// The groups.
+        cells: Vec<String>,
+        /// Smallest group.
+        cell_min: u64,
+        /// Fewest hospitals.
+        cell_hospitals_min: u16,
+    },
+    /// A model with so many parameters that it tells of single patients.
+    #[error("withheld: {parameters} parameters need {spare} rows more than that, and there are fewer; leave terms out")]
+    TooManyParameters {
+        /// Parameters.
+        parameters: u64,
+        /// Rows needed beyond them.
+        spare: u64,
+    },
     /// A column holds a number that cannot be summed safely.
-    #[error("column '{column}' has {count} value(s) larger than {limit:e} or not finite; check its unit")]
+    #[error("column '{column}' has values larger than {limit:e} or not finite; check its unit")]
     OutOfRange {
         /// The column.
         column: String,
@@ -117,4 +154,14 @@ pub enum Finding {
         /// What was calculated.
         what: String,
     },
+}
+
+/// The first of them.
+fn some(cells: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<&str> = cells.iter().take(SHOWN).map(String::as_str).collect();
+    match cells.len().saturating_sub(SHOWN) {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
 }

@@ -18,6 +18,7 @@ use leben_privacy::{Contribution, Layout, Unmasked};
 
 use crate::algorithm::{Algorithm, Next, exact, segment, spec};
 use crate::design::{Design, Family};
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::linear::{Symmetric, triangle};
 use crate::outcome::RowCounts;
@@ -279,6 +280,10 @@ impl Algorithm for Glm {
 
     fn columns(&self) -> Vec<String> {
         self.design.columns()
+    }
+
+    fn groups(&self) -> Groups {
+        self.design.census(self.family == Family::Binomial, self.side() as u64, true)
     }
 
     fn rounds_max(&self) -> u32 {

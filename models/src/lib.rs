@@ -15,7 +15,8 @@
 //!    patient's value.
 //! 6. With differential privacy: `private` (what they share), [`dp_statistics`]; `bounded` (a design
 //!    with bounds), [`dp_glm`], [`dp_sgd`]; [`promise`]: the epsilon of several stages together.
-//! 7. [`bundle`]: what is delivered; [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
+//! 7. Without: [`disclosure`], what keeps small groups of patients out of a result.
+//! 8. [`bundle`]: what is delivered; [`picture`]: SVG of a result; [`pooled`]: the same stages on rows that lie in one place, for comparison.
 //!
 //! Contributions are the secret side: [`algorithm::Algorithm::local`] wraps them in the first type of the privacy chain
 //! (`leben_privacy::Contribution`), and only the masked end of that chain has an encoding.
@@ -24,6 +25,7 @@ pub mod algorithm;
 mod bounded;
 pub mod bundle;
 pub mod design;
+pub mod disclosure;
 pub mod distribution;
 pub mod dp_glm;
 pub mod dp_sgd;

@@ -31,6 +31,24 @@ pub struct Outcome {
     /// The differential privacy of everything above; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// What disclosure control kept away; absent where noise protects the patients instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disclosure: Option<Disclosure>,
+}
+
+/// How the name of a withheld number of rows begins; the reason why they were left out follows.
+pub const ROWS_WITHHELD: &str = "rows left out, ";
+
+/// The limits that a result was held to, and what they keep away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disclosure {
+    /// Smallest group of patients that it may tell about.
+    pub cell_min: u64,
+    /// Fewest hospitals whose patients are in such a group.
+    pub cell_hospitals_min: u16,
+    /// What is withheld, by name. Where rows left out are among it, `rows.requested` is without them: at least so many.
+    pub withheld: Vec<String>,
 }
 
 /// What is known about the privacy of a result: neighbours differ by one patient's rows at one hospital.
@@ -51,7 +69,7 @@ pub struct Privacy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowCounts {
-    /// Rows in the cohorts.
+    /// Rows in the cohorts; without those whose number is withheld.
     pub requested: u64,
     /// Rows used.
     pub used: u64,
@@ -111,6 +129,11 @@ impl Outcome {
     /// A table by name.
     pub fn grid(&self, name: &str) -> Option<&Grid> {
         self.tables.iter().find(|grid| grid.name == name)
+    }
+
+    /// What is withheld.
+    pub fn withheld(&self) -> &[String] {
+        self.disclosure.as_ref().map_or(&[], |told| &told.withheld)
     }
 
     /// The bytes that a contract commits to: JSON with fields in declaration order, numbers in shortest round-trip form.

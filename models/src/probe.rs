@@ -18,6 +18,7 @@ use leben_privacy::{Contribution, Encoding, Layout, Segment, SegmentSpec, Source
 use rayon::prelude::*;
 
 use crate::algorithm::{Algorithm, Next, segment, spec};
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::outcome::{Outcome, RowCounts, Step, figures};
 use crate::spec::{AlgorithmSpec, Reader, SpecError};
@@ -97,6 +98,10 @@ impl Algorithm for Probe {
 
     fn columns(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn groups(&self) -> Groups {
+        Groups::Exempt
     }
 
     fn rounds_max(&self) -> u32 {

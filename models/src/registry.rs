@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::algorithm::Algorithm;
+use crate::disclosure::{self, Limits};
 use crate::dp_glm::DpGlm;
 use crate::dp_sgd::DpSgd;
 use crate::dp_statistics::DpStatistics;
@@ -56,18 +57,30 @@ pub fn digest(name: &str, version: u32) -> Option<[u8; 32]> {
     Some(hash.finalize().into())
 }
 
-/// Makes a runnable algorithm of a spec.
+/// Makes a runnable algorithm of a spec, held to the limits of the terms: what runs on patients.
+///
+/// # Errors
+/// As [`build`].
+pub fn controlled(spec: &AlgorithmSpec, limits: Limits) -> Result<Box<dyn Algorithm + Send + Sync>, SpecError> {
+    Ok(disclosure::controlled(raw(spec, &limits)?, limits))
+}
+
+/// Makes an algorithm of a spec without [`crate::disclosure`] around it: to look at its parameters, and as the oracle of tests.
 ///
 /// # Errors
 /// [`SpecError`]: unknown algorithm, or a parameter that is missing, wrong or unknown.
 pub fn build(spec: &AlgorithmSpec) -> Result<Box<dyn Algorithm + Send + Sync>, SpecError> {
+    raw(spec, &Limits::default())
+}
+
+fn raw(spec: &AlgorithmSpec, limits: &Limits) -> Result<Box<dyn Algorithm + Send + Sync>, SpecError> {
     match (spec.name.as_str(), spec.version) {
         ("dp-glm", 1) => Ok(Box::new(DpGlm::new(spec)?)),
         ("dp-sgd", 1) => Ok(Box::new(DpSgd::new(spec)?)),
         ("dp-statistics", 1) => Ok(Box::new(DpStatistics::new(spec)?)),
         ("standardise", 1) => Ok(Box::new(Standardise::new(spec)?)),
         ("glm", 1) => Ok(Box::new(Glm::new(spec)?)),
-        ("evaluate", 1) => Ok(Box::new(Evaluate::new(spec)?)),
+        ("evaluate", 1) => Ok(Box::new(Evaluate::new(spec, limits)?)),
         ("probe", 1) => Ok(Box::new(Probe::new(spec)?)),
         (name, version) => {
             let known: Vec<String> =
@@ -87,6 +100,8 @@ struct Source {
 const SHARED: &[&str] = &[
     include_str!("algorithm.rs"),
     include_str!("design.rs"),
+    include_str!("disclosure/cells.rs"),
+    include_str!("disclosure/mod.rs"),
     include_str!("linear.rs"),
     include_str!("select.rs"),
     include_str!("spec.rs"),

@@ -15,6 +15,7 @@ use leben_privacy::{Contribution, Layout, Unmasked};
 
 use crate::algorithm::{Algorithm, Next, exact, segment, spec};
 use crate::design::{Design, Family};
+use crate::disclosure::Groups;
 use crate::finding::Finding;
 use crate::outcome::{Grid, GridRow, Outcome, RowCounts, Step, figures, finite};
 use crate::select::{BLOCK_ROWS, Counts, reasons};
@@ -228,6 +229,7 @@ impl Standardise {
             trace: trace.as_chunks::<2>().0.iter().map(step).collect(),
             warnings,
             privacy: None,
+            disclosure: None,
         };
         let terms = self.design.len();
         let moments = |values: &[f64]| values.get(..terms).unwrap_or(values).to_vec();
@@ -252,6 +254,10 @@ impl Algorithm for Standardise {
 
     fn columns(&self) -> Vec<String> {
         self.design.columns()
+    }
+
+    fn groups(&self) -> Groups {
+        self.design.census(false, 0, false)
     }
 
     fn rounds_max(&self) -> u32 {

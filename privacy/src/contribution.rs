@@ -138,6 +138,13 @@ impl Contribution {
         Contribution { segments: segments.into_iter().map(Segment::from).collect() }
     }
 
+    /// The same with further segments after its own.
+    #[must_use]
+    pub fn with(mut self, segments: Vec<Values>) -> Self {
+        self.segments.extend(segments.into_iter().map(Segment::from));
+        self
+    }
+
     /// As [`Contribution::new`], from values that stay where they are until a chunk needs them.
     pub fn from_sources(segments: Vec<Segment>) -> Self {
         Contribution { segments }

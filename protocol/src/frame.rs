@@ -209,6 +209,13 @@ pub enum JobOrder {
         /// The slot that ended.
         slot: u64,
     },
+    /// Every stage is done: the result is a state to fetch, look at and let go.
+    Review {
+        /// SHA-256 of its bytes.
+        digest: [u8; 32],
+        /// Its size.
+        bytes: u64,
+    },
     /// The job is over for this hospital.
     Stop {
         /// Why.

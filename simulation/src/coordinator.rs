@@ -9,6 +9,7 @@ use leben_coordinator::job::{Action, Job};
 use leben_coordinator::model::Model;
 use leben_coordinator::plan::Plan;
 use leben_coordinator::record::Record;
+use leben_models::disclosure::Groups;
 use leben_models::{Algorithm, Finding, Next, State, Table};
 use leben_privacy::dp::guarantee::Release;
 use leben_privacy::merkle;
@@ -63,6 +64,9 @@ impl Algorithm for Watched {
     }
     fn columns(&self) -> Vec<String> {
         self.inner.columns()
+    }
+    fn groups(&self) -> Groups {
+        self.inner.groups()
     }
     fn rounds_max(&self) -> u32 {
         self.inner.rounds_max()
@@ -204,6 +208,8 @@ impl Coordinator {
                 Action::Remember(checkpoint) => self.disk.checkpoint = Some(checkpoint),
                 Action::Fold { slot, seat } => self.fold(now_ms, slot, seat),
                 Action::Discard { slot, .. } => self.disk.uploads.retain(|(of, _), _| *of != slot),
+                // No deal here asks for a review.
+                Action::StoreReview { .. } => {}
                 Action::StoreResult(sealed) => self.disk.result = Some(sealed),
                 Action::End => effects.push(Effect::End),
             }

@@ -7,11 +7,12 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Role;
 use leben_contracts::agreement::purpose::{Permission, Purpose};
 use leben_contracts::agreement::terms::{
-    Algorithm, Delivery, Input, OnDrop, OnFailure, Param, Price, Privacy, Split, Stage, Terms, TermsParty, Windows,
+    Algorithm, Delivery, Disclosure, Input, OnDrop, OnFailure, Param, Price, Privacy, Split, Stage, Terms, TermsParty,
+    Windows,
 };
 use leben_models::{AlgorithmSpec, registry};
 use leben_privacy::secure_sum;
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::{Dataset, Declared, Floors, LocalPolicy};
 
 use crate::agreement::{DATASET, HOUR_MS, START_MS, code, hospital, id, sealing};
 
@@ -68,7 +69,11 @@ impl Deal {
         let permission = Permission { duo: vec!["GRU".into()], ehds: vec!["53.1.e".into()] };
         let mut dataset = Dataset::new(code(DATASET), self.columns.iter().map(column).collect(), permission).unwrap();
         dataset.rows_rounded = Some(100);
-        Declared::new(vec![dataset], Arc::new(|_, _| Err("no cohorts here".into())), LocalPolicy::new(true))
+        Declared::new(
+            vec![dataset],
+            Arc::new(|_, _| Err("no cohorts here".into())),
+            LocalPolicy::new(true, Floors::NONE),
+        )
     }
 
     /// The terms.
@@ -112,6 +117,7 @@ impl Deal {
                 hospitals_min: self.hospitals_min,
                 secure_sum: true,
                 threshold: self.threshold,
+                disclosure: Disclosure::default(),
             },
             price: Price { total_credits: 1000, splits, per_round: 0, deposit: 100 },
             delivery: Delivery {

@@ -325,6 +325,6 @@ pub fn slot_of(order: &JobOrder) -> u64 {
         JobOrder::Open { opening, .. } => opening.slot,
         JobOrder::Close { close, .. } => close.slot,
         JobOrder::Agreed(agreement) => agreement.slot,
-        JobOrder::Stop { .. } => 0,
+        JobOrder::Review { .. } | JobOrder::Stop { .. } => 0,
     }
 }

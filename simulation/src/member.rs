@@ -198,6 +198,8 @@ impl Member {
                 Action::StoreStanding { contract, standing } => drop(disk.standings.insert(contract, standing)),
                 // Its terms name no mechanism.
                 Action::StoreBudget(_) | Action::CheckCohorts(..) => {}
+                // Nor for a review.
+                Action::FetchReview { .. } | Action::StoreReview { .. } => {}
                 Action::ForgetJob { contract } => drop(disk.seeds.remove(&contract)),
                 // Simulated hospitals keep the keys they have.
                 Action::PromoteKeys => {}

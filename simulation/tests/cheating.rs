@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use common::deal;
 use leben_contracts::agreement::terms::OnDrop;
+use leben_models::disclosure::Limits;
 use leben_models::{Algorithm, AlgorithmSpec, State, registry};
 use leben_privacy::secure_sum::{
     Agree, Agreement as Signatures, Close, Collector, Journal, Opening, RoundId, SealedShare, SlotKey, Upload,
@@ -35,7 +36,7 @@ impl Cheat {
     fn new() -> Cheat {
         let agreement = Agreement::new(deal(4, OnDrop::Continue));
         let hospitals = (1..=4).map(|seat| agreement.participation(&hospital(seat), Journal::default())).collect();
-        Cheat { agreement, hospitals, algorithm: registry::build(&spec()).unwrap(), seeds: 0 }
+        Cheat { agreement, hospitals, algorithm: registry::controlled(&spec(), Limits::default()).unwrap(), seeds: 0 }
     }
 
     fn try_order(&mut self, seat: u16, order: JobOrder) -> Result<Vec<JobAction>, Refusal> {

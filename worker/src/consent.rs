@@ -5,6 +5,8 @@
 //! wider than the next: [`review`] (may it be signed), [`ready`] (is it executable, and did this hospital sign and
 //! approve exactly this), [`admit`] (is the key directory frozen with this hospital in it).
 
+mod stages;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
@@ -12,18 +14,20 @@ use std::sync::Arc;
 
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::hash::Hash32;
-use leben_contracts::agreement::party::{Code, PartyId};
+use leben_contracts::agreement::party::PartyId;
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
-use leben_contracts::agreement::terms::{Input, Param, Stage, Terms};
-use leben_models::{Algorithm, AlgorithmSpec, registry};
+use leben_contracts::agreement::terms::{Input, Terms};
+use leben_models::Algorithm;
 use leben_privacy::secure_sum::{Directory, FixedClose, Member, MemberKeys, Opening};
 use leben_protocol::frame::ContractId;
 
 use crate::budget::Budgets;
 use crate::budget::ask::is_private;
-use crate::declared::Declared;
+use crate::declared::{Declared, Floors};
 use crate::refusal::{Reason, Refusal};
+
+pub(crate) use stages::{algorithms, plan_stages};
 
 /// Something that passed every check of this file. Nothing else can make one.
 #[derive(Clone, Debug)]
@@ -163,6 +167,7 @@ pub fn review(contract: &Contract, desk: &Desk<'_>) -> Result<Draft, Refusal> {
         return Err(Refusal::new(Reason::NotOwner, "no data set of this hospital is in the terms"));
     }
     let private = check_protection(terms)?;
+    check_disclosure(terms, &mine, &desk.declared.policy.floors, private)?;
     for input in &mine {
         check_input(terms, input, desk)?;
         check_private(input, desk, private)?;
@@ -270,6 +275,33 @@ fn check_protection(terms: &Terms) -> Result<bool, Refusal> {
     is_private(terms)
 }
 
+/// Do the terms keep small groups out of a result as this hospital asks?
+fn check_disclosure(terms: &Terms, mine: &[&Input], floors: &Floors, private: bool) -> Result<(), Refusal> {
+    if floors.review && !terms.delivery.review {
+        let words = "the terms let the result go without a review; worker.toml, [disclosure], asks for one";
+        return Err(Refusal::new(Reason::Disclosure, words));
+    }
+    let (privacy, asked) = (&terms.privacy, &terms.privacy.disclosure);
+    let cohort_min = mine.iter().map(|input| input.cohort_min).min().unwrap_or(0);
+    let everywhere = [
+        ("hospitals_min", u64::from(privacy.hospitals_min), u64::from(floors.hospitals_min)),
+        ("cohort_min", cohort_min, floors.cohort_min),
+    ];
+    let without_noise = [
+        ("cell_min", u64::from(asked.cell_min), u64::from(floors.cell_min)),
+        ("cell_hospitals_min", u64::from(asked.cell_hospitals_min), u64::from(floors.cell_hospitals_min)),
+        ("dominance_percent", u64::from(asked.dominance_percent), u64::from(floors.dominance_percent)),
+    ];
+    let rules = everywhere.into_iter().chain(without_noise.into_iter().filter(|_| !private));
+    match rules.into_iter().find(|(_, terms, floor)| terms < floor) {
+        None => Ok(()),
+        Some((name, terms, floor)) => {
+            let words = format!("the terms have {name} {terms}; worker.toml, [disclosure], asks for at least {floor}");
+            Err(Refusal::new(Reason::Disclosure, words))
+        }
+    }
+}
+
 fn check_input(terms: &Terms, input: &Input, desk: &Desk<'_>) -> Result<(), Refusal> {
     let Some(dataset) = desk.declared.get(&input.dataset) else {
         let words = format!("worker.toml declares no data set '{}'", input.dataset);
@@ -315,62 +347,6 @@ fn check_private(input: &Input, desk: &Desk<'_>, private: bool) -> Result<(), Re
         }
         _ => Ok(()),
     }
-}
-
-/// The code of every stage of the terms, in their order.
-pub(crate) fn algorithms(terms: &Terms) -> Result<Vec<Arc<dyn Algorithm>>, Refusal> {
-    terms.stages.iter().map(|stage| build(terms, &stage.algorithm)).collect()
-}
-
-/// The plans of the stages that read a hospital's data.
-pub(crate) fn plan_stages(terms: &Terms, me: &PartyId) -> Result<Vec<StagePlan>, Refusal> {
-    terms.stages.iter().filter_map(|stage| plan_stage(terms, stage, me).transpose()).collect()
-}
-
-/// The plan of a stage that reads this hospital's data; `None` for one that does not.
-fn plan_stage(terms: &Terms, stage: &Stage, me: &PartyId) -> Result<Option<StagePlan>, Refusal> {
-    let mut inputs = stage.inputs.iter().filter_map(|id| terms.input(id)).filter(|input| input.owner == *me);
-    let Some(input) = inputs.next() else { return Ok(None) };
-    if inputs.next().is_some() {
-        let words = format!("stage '{}' reads two data sets of this hospital; one contribution needs one", stage.name);
-        return Err(Refusal::new(Reason::SeveralInputs, words));
-    }
-    let algorithm = build(terms, &stage.algorithm)?;
-    if let Some(column) = algorithm.columns().into_iter().find(|column| !input.columns.contains(column)) {
-        let words = format!("stage '{}' reads column '{column}', which the terms do not grant", stage.name);
-        return Err(Refusal::new(Reason::ColumnNotGranted, words));
-    }
-    Ok(Some(StagePlan {
-        id: stage.id,
-        name: stage.name.to_string(),
-        algorithm,
-        input: input.clone(),
-        rounds_max: stage.rounds_max,
-    }))
-}
-
-fn build(terms: &Terms, id: &Code) -> Result<Arc<dyn Algorithm>, Refusal> {
-    let differs = |words: String| Refusal::new(Reason::AlgorithmDigest, words);
-    let named = terms.algorithm(id).ok_or_else(|| differs(format!("the terms do not hold the algorithm '{id}'")))?;
-    let (name, version) = (named.name.as_str(), named.version.as_str());
-    let number: Option<u32> = version.parse().ok();
-    let digest = number.and_then(|number| registry::digest(name, number));
-    let (Some(number), Some(digest)) = (number, digest) else {
-        return Err(differs(format!("this worker has no algorithm '{name}' version {version}; update it")));
-    };
-    if digest != named.digest.0 {
-        let words = format!("'{name}' version {version} is other code here than the terms name; update one of the two");
-        return Err(differs(words));
-    }
-    let param = |param: &Param| match param {
-        Param::Integer(number) => leben_models::Param::Integer(*number),
-        Param::Text(text) => leben_models::Param::Text(text.clone()),
-    };
-    let params = named.params.iter().map(|(key, value)| (key.clone(), param(value))).collect();
-    let spec = AlgorithmSpec { name: name.to_owned(), version: number, params };
-    let algorithm = registry::build(&spec)
-        .map_err(|error| Refusal::new(Reason::AlgorithmParams, format!("algorithm '{name}': {error}")))?;
-    Ok(Arc::from(algorithm as Box<dyn Algorithm>))
 }
 
 fn check_directory(contract: &Contract, directory: &Directory) -> Result<(), Refusal> {

@@ -9,6 +9,8 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Code;
 use leben_contracts::agreement::purpose::{Permission, check_permission};
 
+use serde::Deserialize;
+
 use crate::budget::Limits;
 
 /// Reads a cohort query against declared columns: `Err` says in words what does not fit.
@@ -35,20 +37,70 @@ pub struct Dataset {
     pub private_only: bool,
 }
 
-/// Which contracts are approved without a person.
+/// What a hospital asks of any terms, whoever approves them: where they have smaller numbers it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Floors {
+    /// Hospitals in a sum.
+    pub hospitals_min: u16,
+    /// Rows of its own that it takes part with.
+    pub cohort_min: u64,
+    /// Patients in a group that a result without noise tells about.
+    pub cell_min: u32,
+    /// Hospitals whose patients are in such a group.
+    pub cell_hospitals_min: u16,
+    /// p of the p % rule.
+    pub dominance_percent: u16,
+    /// Whether somebody here must look at each result before it is delivered.
+    pub review: bool,
+}
+
+impl Default for Floors {
+    /// What the hospital's page of the README says, and why.
+    fn default() -> Self {
+        Self {
+            hospitals_min: 3,
+            cohort_min: 10,
+            cell_min: 5,
+            cell_hospitals_min: 2,
+            dominance_percent: 10,
+            review: false,
+        }
+    }
+}
+
+impl Floors {
+    /// Anything goes.
+    pub const NONE: Self = Self {
+        hospitals_min: 0,
+        cohort_min: 0,
+        cell_min: 0,
+        cell_hospitals_min: 0,
+        dominance_percent: 0,
+        review: false,
+    };
+}
+
+/// Which contracts are approved, and which without a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalPolicy {
     /// Approve every contract that passes review.
     pub auto_approve: bool,
+    /// The least that terms must keep to.
+    pub floors: Floors,
     /// SHA-256 over the policy's text as configured: goes into every Accept.
     pub hash: Option<Hash32>,
 }
 
 impl LocalPolicy {
     /// The policy with its hash.
-    pub fn new(auto_approve: bool) -> LocalPolicy {
-        let text = format!("{{\"auto_approve\":{auto_approve},\"v\":1}}");
-        LocalPolicy { auto_approve, hash: Some(Hash32::of("leben/local-policy/1", text.as_bytes())) }
+    pub fn new(auto_approve: bool, floors: Floors) -> LocalPolicy {
+        let Floors { hospitals_min, cohort_min, cell_min, cell_hospitals_min, dominance_percent, review } = floors;
+        let text = format!(
+            "{{\"auto_approve\":{auto_approve},\"cell_hospitals_min\":{cell_hospitals_min},\"cell_min\":{cell_min},\
+             \"cohort_min\":{cohort_min},\"dominance_percent\":{dominance_percent},\"hospitals_min\":{hospitals_min},\"review\":{review},\"v\":2}}"
+        );
+        LocalPolicy { auto_approve, floors, hash: Some(Hash32::of("leben/local-policy/1", text.as_bytes())) }
     }
 
     /// The hash that an Accept names.

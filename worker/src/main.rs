@@ -8,7 +8,7 @@ use leben_contracts::ledger::note::VerifierKey;
 use leben_worker::io::cli::{self, Decision};
 use leben_worker::io::clock::Clock;
 use leben_worker::io::witness::{self, StandAlone};
-use leben_worker::io::{Options, check, cli_keys, config, evidence, handover, rotation};
+use leben_worker::io::{Options, check, cli_keys, config, evidence, handover, review, rotation};
 
 /// The agent inside a hospital: runs agreed algorithms on local data and returns only a masked contribution.
 #[derive(Parser)]
@@ -88,6 +88,16 @@ enum What {
     /// Takes this hospital's data out of a contract, for good.
     Revoke {
         /// The first digits of its id.
+        contract: String,
+    },
+    /// Shows a result that waits until somebody here has looked at it, where the contract asks for that.
+    Review {
+        /// The first digits of the contract's id.
+        contract: String,
+    },
+    /// Lets the result go that `review` shows.
+    Clear {
+        /// The first digits of the contract's id.
         contract: String,
     },
     /// This hospital's keys: which, since when, and what became of earlier ones. With a command: new ones, or none.
@@ -238,6 +248,8 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Suspend { contract, code } => decide(contract, Decision::Suspend(code.clone()))?,
         What::Resume { contract } => decide(contract, Decision::Resume)?,
         What::Revoke { contract } => decide(contract, Decision::Revoke)?,
+        What::Review { contract } => review::text(dir, contract)?,
+        What::Clear { contract } => decide(contract, Decision::Clear)?,
         What::Keys { what, json } => keys(what.as_ref(), *json, dir, clock).await?,
         What::Handover(HandoverCommand::Freeze) => handover::freeze(dir, clock).await?,
         What::Handover(HandoverCommand::Unfreeze) => handover::unfreeze(dir, clock).await?,

@@ -155,6 +155,8 @@ impl Participation {
                 self.cancel(slot);
                 Ok(())
             }
+            // The agent's, not the secure sum's.
+            JobOrder::Review { .. } => Ok(()),
             JobOrder::Stop { reason } => {
                 if let Some(slot) = self.open_slot {
                     self.cancel(slot);

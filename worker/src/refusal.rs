@@ -104,6 +104,8 @@ reasons! {
     FewHospitals = "few_hospitals", CohortTooSmall;
     /// Fewer records than the terms ask for.
     SmallCohort = "small_cohort", CohortTooSmall;
+    /// The terms let a result show more than this hospital allows.
+    Disclosure = "disclosure", NotAdmitted;
     /// The table could not be read.
     Source = "source", UnknownData;
     /// The local half found a reason not to go on.

@@ -12,7 +12,7 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_privacy::dp::Sampling;
 use leben_privacy::dp::guarantee::{NoisySegment, Release, Unit, guarantee};
 use leben_worker::budget::{Ask, Budget, BudgetError, Budgets, Limits, Standing};
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::{Dataset, Declared, Floors, LocalPolicy};
 use leben_worker::io::budgets::{load, store};
 use leben_worker::io::store::DiskError;
 use proptest::prelude::*;
@@ -225,7 +225,7 @@ fn an_older_state_never_replaces_a_newer_one_and_a_damaged_one_is_named() {
 fn the_limits_are_for_life() {
     let declared = |limits| {
         let dataset = Dataset { budget: Some(limits), ..dataset() };
-        Declared::new(vec![dataset], Arc::new(|_, _| Ok(())), LocalPolicy::new(false))
+        Declared::new(vec![dataset], Arc::new(|_, _| Ok(())), LocalPolicy::new(false, Floors::NONE))
     };
     let stored = vec![budget()];
     assert!(Budgets::open(&declared(LIMITS), stored.clone()).is_ok());

@@ -11,7 +11,7 @@ use leben_privacy::secure_sum::{JobKeys, MemberKeys, Opening, RoundId, SlotKey};
 use leben_worker::agent::Agent;
 use leben_worker::budget::Budgets;
 use leben_worker::consent::{self, Admitted, Approval, Desk, Plan};
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::{Dataset, Declared, Floors, LocalPolicy};
 use leben_worker::refusal::{Reason, Refusal};
 use support::*;
 
@@ -90,13 +90,64 @@ fn each_wrong_term_has_its_own_code() {
 fn what_the_hospital_declares_decides_not_what_the_ledger_once_said() {
     let narrow = leben_contracts::agreement::purpose::Permission { duo: vec!["DS=MONDO:0005068".into()], ehds: vec![] };
     let narrow = Dataset::new(code("heart"), columns(), narrow).unwrap();
-    let nothing = Declared::new(vec![], Arc::new(|_, _| Ok(())), LocalPolicy::new(false));
-    let narrowed = Declared::new(vec![narrow], Arc::new(|_, _| Ok(())), LocalPolicy::new(false));
+    let nothing = Declared::new(vec![], Arc::new(|_, _| Ok(())), LocalPolicy::new(false, Floors::NONE));
+    let narrowed = Declared::new(vec![narrow], Arc::new(|_, _| Ok(())), LocalPolicy::new(false, Floors::NONE));
     let contract = with(|_| {});
     assert_eq!(consent::review(&contract, &desk(&nothing)).unwrap_err().reason, Reason::UnknownDataset);
     assert_eq!(consent::review(&contract, &desk(&narrowed)).unwrap_err().reason, Reason::Purpose);
     let text = Dataset::new(code("heart"), [columns(), columns()].concat(), permission());
     assert!(text.unwrap_err().contains("twice"));
+}
+
+#[test]
+fn terms_that_show_more_than_the_hospital_allows_are_refused_by_the_number() {
+    type Lower = fn(&mut Terms);
+    let floors = Floors {
+        hospitals_min: 3,
+        cohort_min: 10,
+        cell_min: 10,
+        cell_hospitals_min: 2,
+        dominance_percent: 10,
+        review: false,
+    };
+    let review = |floors: Floors, change: Lower| {
+        let declared = Declared::new(vec![dataset()], Arc::new(|_, _| Ok(())), LocalPolicy::new(false, floors));
+        let contract = with(change);
+        consent::review(&contract, &desk(&declared)).map(|_| ()).map_err(|refusal| (refusal.reason, refusal.words))
+    };
+    assert_eq!(review(floors, |_| {}), Ok(()));
+    let smaller: [(&str, Lower); 3] = [
+        ("cell_min 9", |t| t.privacy.disclosure.cell_min = 9),
+        ("cell_hospitals_min 1", |t| t.privacy.disclosure.cell_hospitals_min = 1),
+        ("dominance_percent 0", |t| t.privacy.disclosure.dominance_percent = 0),
+    ];
+    for (words, change) in smaller {
+        let (reason, said) = review(floors, change).unwrap_err();
+        assert_eq!(reason, Reason::Disclosure);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(review(Floors::NONE, change), Ok(()));
+    }
+    let more = [
+        Floors { hospitals_min: 4, ..floors },
+        Floors { cohort_min: 1000, ..floors },
+        Floors { review: true, ..floors },
+    ];
+    for floors in more {
+        assert_eq!(review(floors, |_| {}).unwrap_err().0, Reason::Disclosure);
+    }
+    assert_eq!(review(Floors { review: true, ..floors }, |t| t.delivery.review = true), Ok(()));
+    // Whoever asks for other numbers has another policy: the hash that stands in an acceptance changes with each.
+    let changed = [
+        Floors { hospitals_min: 4, ..floors },
+        Floors { cohort_min: 11, ..floors },
+        Floors { cell_min: 11, ..floors },
+        Floors { cell_hospitals_min: 3, ..floors },
+        Floors { dominance_percent: 11, ..floors },
+        Floors { review: true, ..floors },
+    ];
+    for other in changed {
+        assert_ne!(LocalPolicy::new(false, floors).hash(), LocalPolicy::new(false, other).hash());
+    }
 }
 
 fn approval(net: &Net, contract: &leben_contracts::agreement::hash::ContractId) -> Approval {

@@ -232,6 +232,7 @@ fn finish(net: &mut Net, contract: &ContractId) {
         rows_requested: 300,
         rows_used: 300,
         rows_rejected: 0,
+        withheld: 0,
         hospitals: HOSPITALS.iter().map(|name| id(name)).collect(),
         epsilon_micro_spent: epsilon_of(&private(), 1),
     };

@@ -67,6 +67,7 @@ fn receive(net: &mut Net, contract: &ContractId, stage: u32, epsilon_micro_spent
         rows_requested: 300,
         rows_used: 300,
         rows_rejected: 0,
+        withheld: 0,
         hospitals: HOSPITALS.iter().map(|name| id(name)).collect(),
         epsilon_micro_spent,
     };

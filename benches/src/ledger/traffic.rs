@@ -311,6 +311,7 @@ fn terms(now_ms: u64) -> Result<Terms, Failure> {
             hospitals_min: 2,
             secure_sum: true,
             threshold: 2,
+            disclosure: Disclosure::default(),
         },
         price: Price {
             total_credits: 1000,
@@ -346,6 +347,7 @@ fn receipt(stage: u32, hospitals: &[&str]) -> Result<StageReceipt, Failure> {
         rows_requested: rows(300),
         rows_used: rows(290),
         rows_rejected: rows(10),
+        withheld: 0,
         hospitals: hospitals.iter().map(|name| id(name)).collect::<Result<_, _>>()?,
         epsilon_micro_spent: 0,
     })

@@ -263,6 +263,7 @@ impl<'a> Drafting<'a> {
             hospitals_min: u16::try_from(hospitals_min).unwrap_or(u16::MAX),
             secure_sum,
             threshold: u16::try_from(threshold).unwrap_or(u16::MAX),
+            disclosure: self.disclosure(hospitals_min),
         }
     }
 

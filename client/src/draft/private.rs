@@ -2,7 +2,7 @@
 //! stages' noise keeps it.
 
 use leben_contracts::agreement::party::Code;
-use leben_contracts::agreement::terms::{MECHANISMS, Privacy};
+use leben_contracts::agreement::terms::{Disclosure, MECHANISMS, Privacy};
 use leben_models::Algorithm;
 use leben_models::promise::epsilon_micro;
 
@@ -158,6 +158,26 @@ impl Drafting<'_> {
                 );
                 self.complain(&stage.algorithm, why);
             }
+        }
+    }
+
+    /// What the result may not show.
+    pub(super) fn disclosure(&mut self, hospitals_min: u64) -> Disclosure {
+        let asked = &self.job.privacy;
+        let usual = Disclosure::default();
+        if let Some(at) = asked.cell_hospitals_min.as_ref().filter(|at| self.complete && at.value > hospitals_min) {
+            self.complain(at, format!("must be at most hospitals_min, {hospitals_min}"));
+        }
+        if let Some(at) = asked.cell_min.as_ref().filter(|at| at.value == 2) {
+            self.complain(at, "must be 1, for no limit, or at least 3: with 2, withheld would mean one patient");
+        }
+        let most = u16::try_from(hospitals_min).unwrap_or(u16::MAX).max(1);
+        let or = |at: &Option<At<u64>>, usual: u64| at.as_ref().map_or(usual, |at| at.value);
+        let small = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+        Disclosure {
+            cell_min: u32::try_from(or(&asked.cell_min, usual.cell_min.into())).unwrap_or(u32::MAX),
+            cell_hospitals_min: small(or(&asked.cell_hospitals_min, usual.cell_hospitals_min.min(most).into())),
+            dominance_percent: small(or(&asked.dominance_percent, usual.dominance_percent.into())),
         }
     }
 }

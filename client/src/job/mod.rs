@@ -111,6 +111,12 @@ pub struct Privacy {
     pub epsilon: Option<At<f64>>,
     /// Delta.
     pub delta: Option<At<f64>>,
+    /// Smallest group of patients that a result may tell about.
+    pub cell_min: Option<At<u64>>,
+    /// Fewest hospitals whose patients are in such a group.
+    pub cell_hospitals_min: Option<At<u64>>,
+    /// p of the p % rule.
+    pub dominance_percent: Option<At<u64>>,
     /// What a drop means in stages that do not say.
     pub on_drop: OnDrop,
 }
@@ -262,7 +268,17 @@ const STAGE_KEYS: &[&str] = &[
     "on_drop",
 ];
 
-const PRIVACY_KEYS: &[&str] = &["hospitals_min", "threshold", "mechanism", "epsilon", "delta", "on_drop"];
+const PRIVACY_KEYS: &[&str] = &[
+    "hospitals_min",
+    "threshold",
+    "mechanism",
+    "epsilon",
+    "delta",
+    "cell_min",
+    "cell_hospitals_min",
+    "dominance_percent",
+    "on_drop",
+];
 const ON_DROP: &[(&str, OnDrop)] = &[("continue", OnDrop::Continue), ("repeat", OnDrop::Repeat)];
 const ON_FAILURE: &[(&str, OnFailure)] = &[("abort", OnFailure::Abort), ("continue", OnFailure::Continue)];
 
@@ -318,6 +334,9 @@ fn read_privacy(part: &Section<'_>) -> Privacy {
         mechanism: part.text("mechanism"),
         epsilon: part.number("epsilon"),
         delta: part.number("delta"),
+        cell_min: part.integer("cell_min", 1, 1_000_000),
+        cell_hospitals_min: part.integer("cell_hospitals_min", 1, u64::from(u16::MAX)),
+        dominance_percent: part.integer("dominance_percent", 0, 100),
         on_drop: part.word("on_drop", ON_DROP).unwrap_or(OnDrop::Continue),
     }
 }

@@ -250,6 +250,7 @@ impl World {
                 rows_requested: 920,
                 rows_used: 920,
                 rows_rejected: 0,
+                withheld: 0,
                 hospitals: HOSPITALS.map(id).to_vec(),
                 epsilon_micro_spent: 0,
             };

@@ -2,6 +2,7 @@
 //!
 //! Read [`deployment`] first: a coordinator, hospitals and an AI team, each in a folder of its own, and every command a
 //! person would type. Then one file for each promise: [`sentinel`] (no patient's value and no private key ever leaves),
+//! [`disclosure`] (small groups of patients are in no result),
 //! [`restarts`] (kill -9 loses nothing that was acknowledged), [`bad_input`] (every mistake has a message that says what,
 //! where and what to do), [`private`] (differential privacy, and the budget that each hospital keeps), [`keys`] (keys change, and
 //! nobody is lost), [`handover`] (the coordinator is lost, and nothing final is), [`streaming`] (vectors larger than anybody's memory) and [`cuts`] (nothing that arrived is sent again),
@@ -19,6 +20,7 @@ mod bad_input;
 mod cuts;
 mod demo;
 mod deployment;
+mod disclosure;
 mod faults;
 mod gossip;
 mod handover;

@@ -124,6 +124,7 @@ bodies! {
     RoundClose(RoundClose),
     StageReceipt(StageReceipt),
     StageAccept(StageAccept),
+    Clear(Clear),
     Deliver(Deliver),
     AcceptResult(AcceptResult),
     Dispute(Dispute),
@@ -198,6 +199,6 @@ mod tests {
             assert!(kind.as_str().len() <= 32);
             assert!(!Kind::ALL.iter().skip(i + 1).any(|other| other.as_str() == kind.as_str()));
         }
-        assert_eq!(Kind::ALL.len(), 42);
+        assert_eq!(Kind::ALL.len(), 43);
     }
 }

@@ -140,12 +140,14 @@ pub struct StageReceipt {
     pub input_commitment: Hash32,
     /// Commitment to what came out.
     pub output_commitment: Hash32,
-    /// Rows asked for, all hospitals together.
+    /// Rows asked for, all hospitals together; at least so many where something is withheld.
     pub rows_requested: u64,
     /// Rows computed on.
     pub rows_used: u64,
-    /// Rows left out, for missing or invalid values.
+    /// Rows left out, for missing or invalid values, as far as their number may be told.
     pub rows_rejected: u64,
+    /// Numbers that disclosure control keeps out of the result and out of this receipt.
+    pub withheld: u32,
     /// Hospitals whose data is in the output, sorted.
     pub hospitals: Vec<PartyId>,
     /// Privacy budget spent, millionths of epsilon for each data set.
@@ -158,6 +160,14 @@ pub struct StageReceipt {
 pub struct StageAccept {
     /// Which.
     pub stage: u32,
+}
+
+/// A hospital has looked at the result, and lets it go to the recipient: what [`super::terms::Delivery::review`] asks of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clear {
+    /// Commitment to the result that it looked at; only that one may be delivered.
+    pub result_commitment: Hash32,
 }
 
 /// The result is ready.

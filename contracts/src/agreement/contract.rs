@@ -46,6 +46,8 @@ pub struct Contract {
     pub stages: BTreeMap<u32, StageProgress>,
     /// The last RoundClose: there is one for a slot, and slots only grow.
     pub round_close: Option<RoundClose>,
+    /// Which result each hospital has looked at and let go, where the terms ask for that.
+    pub cleared: BTreeMap<PartyId, Hash32>,
     /// Set by Deliver.
     pub delivery: Option<DeliveryRecord>,
     /// Set by Dispute: the reason.
@@ -275,6 +277,25 @@ impl Contract {
             let over = now_ms > p.started_ms.saturating_add(stage.timeout_ms);
             p.receipt.is_none() && p.tries > stage.retries && over
         })
+    }
+
+    /// Hospitals whose data is in a stage's output and that have not let this result go, sorted; nobody without a review. One that took
+    /// its data out since counts too: the output holds them.
+    #[must_use]
+    pub fn missing_clearances(&self, result: &Hash32) -> Vec<PartyId> {
+        if !self.terms.delivery.review {
+            return Vec::new();
+        }
+        let receipts = self.stages.values().filter_map(|stage| stage.receipt.as_ref());
+        let concerned: BTreeSet<&PartyId> = receipts.flat_map(|receipt| &receipt.hospitals).collect();
+        concerned.into_iter().filter(|party| self.cleared.get(*party) != Some(result)).cloned().collect()
+    }
+
+    /// Whether every stage has come to its end, so that there is a result to look at.
+    #[must_use]
+    pub fn stages_over(&self, now_ms: u64) -> bool {
+        self.terms.stages.iter().all(|stage| self.stage_over(stage, now_ms))
+            && self.stages.values().any(|progress| progress.receipt.is_some())
     }
 
     /// Whether later stages need not wait for this one any more: it is done, or it failed and the terms say to go on.

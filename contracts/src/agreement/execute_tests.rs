@@ -115,6 +115,41 @@ fn the_directory_holds_recorded_keys_only() {
 }
 
 #[test]
+fn a_reviewed_result_is_delivered_as_every_hospital_saw_it_or_not_at_all() {
+    let mut w = World::new();
+    let mut reviewed = terms();
+    reviewed.delivery.review = true;
+    let c = w.propose(reviewed.with_text_hash());
+    w.arm(&c);
+    w.freeze(&c);
+    let clear = |what: &str| -> Body { Clear { result_commitment: hash(what) }.into() };
+    let deliver: Body = Deliver { result_commitment: hash("result"), recipient: id("team") }.into();
+    w.stage(&c, 1, &HOSPITALS);
+    assert!(w.can("h1", Some(&c), &clear("result")).is_err(), "there is no result yet");
+    w.stage(&c, 2, &["h1", "h2"]);
+    w.stage(&c, 3, &[]);
+    assert!(why(w.can("coord", Some(&c), &deliver)).to_string().contains("h1, h2, h3"));
+    for nobody in ["team", "coord", "other"] {
+        assert!(w.can(nobody, Some(&c), &clear("result")).is_err(), "{nobody}");
+    }
+    w.act("h1", Some(&c), clear("result")).unwrap();
+    w.act("h2", Some(&c), clear("another result")).unwrap();
+    w.act("h3", Some(&c), clear("result")).unwrap();
+    assert!(why(w.can("coord", Some(&c), &deliver)).to_string().contains("h2 did not"));
+    // Taking its data out does not let a result go that has them in it.
+    let mut without = w.clone();
+    without.act("h2", Some(&c), Revoke { datasets: vec![code("breast")] }.into()).unwrap();
+    assert!(without.can("coord", Some(&c), &deliver).is_err());
+    w.act("h2", Some(&c), clear("result")).unwrap();
+    w.act("coord", Some(&c), deliver).unwrap();
+    // Without a review nobody is asked, and nobody can pretend to have been.
+    let (mut w, c) = running();
+    w.run_all(&c);
+    assert!(w.can("h1", Some(&c), &clear("result")).is_err());
+    w.deliver(&c);
+}
+
+#[test]
 fn receipts_and_rounds_are_checked() {
     let (mut w, c) = running();
     assert!(w.can("coord", Some(&c), &StageStart { stage: 2 }.into()).is_err(), "stage 1 first");

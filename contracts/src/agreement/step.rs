@@ -157,6 +157,7 @@ impl<'a> Step<'a> {
             Body::RoundClose(b) => self.round_close(&mut after, b),
             Body::StageReceipt(b) => self.stage_receipt(&mut after, b),
             Body::StageAccept(b) => self.stage_accept(&mut after, b),
+            Body::Clear(b) => self.clear(&mut after, b),
             Body::Deliver(b) => self.deliver(&mut after, b),
             Body::AcceptResult(_) => self.accept_result(&mut after),
             Body::Dispute(b) => self.dispute(&mut after, b),

@@ -47,6 +47,7 @@ impl Step<'_> {
             settled: None,
             revoked: BTreeMap::new(),
             suspension: Suspension::default(),
+            cleared: BTreeMap::new(),
             abort_votes: BTreeSet::new(),
             reviews: Vec::new(),
             ended: None,

@@ -1,6 +1,6 @@
 //! The work: keys of the secure sum, stages and their receipts, delivery.
 
-use super::body::{Deliver, KeyRecord, RoundClose, RoundFreeze, StageAccept, StageReceipt, StageStart};
+use super::body::{Clear, Deliver, KeyRecord, RoundClose, RoundFreeze, StageAccept, StageReceipt, StageStart};
 use super::contract::{Contract, DeliveryRecord, Directory, StageProgress};
 use super::error::{Reason, mismatch};
 use super::party::PartyId;
@@ -199,6 +199,18 @@ impl Step<'_> {
         Ok(Vec::new())
     }
 
+    pub(super) fn clear(&self, contract: &mut Contract, body: &Clear) -> Money {
+        self.in_time(contract)?;
+        if !contract.terms.delivery.review {
+            return mismatch("these terms ask for no review of the result");
+        }
+        if !contract.stages_over(self.seq_ms) {
+            return mismatch("not every stage is done, so there is no result to look at");
+        }
+        contract.cleared.insert(self.actor.clone(), body.result_commitment);
+        Ok(Vec::new())
+    }
+
     pub(super) fn deliver(&self, contract: &mut Contract, body: &Deliver) -> Money {
         self.in_time(contract)?;
         if body.recipient != contract.terms.delivery.recipient {
@@ -209,6 +221,11 @@ impl Step<'_> {
         }
         if contract.stages.values().all(|p| p.receipt.is_none()) {
             return mismatch("no stage has a receipt, so there is nothing to deliver");
+        }
+        let missing: Vec<String> =
+            contract.missing_clearances(&body.result_commitment).iter().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            return mismatch(format!("{} did not look at this result and let it go", missing.join(", ")));
         }
         contract.delivery = Some(DeliveryRecord {
             index: self.index,

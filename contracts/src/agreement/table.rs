@@ -162,6 +162,7 @@ pub const RULES: &[Rule] = &[
     rule(Kind::RoundClose, &[Running], &[Who::Coordinator], Sequential, &[Running]),
     rule(Kind::StageReceipt, &[Running], &[Who::Executor], Sequential, &[Running]),
     rule(Kind::StageAccept, &[Running], &[Who::Consumer, Who::Coordinator], Parallel, &[Running]),
+    rule(Kind::Clear, &[Running], &[Who::Owner], Parallel, &[Running]),
     rule(Kind::Deliver, &[Running], &[Who::Integrator], Sequential, &[Delivered]),
     rule(Kind::AcceptResult, &[Delivered], &[Who::Recipient, Who::Coordinator], Sequential, &[Accepted]),
     rule(Kind::Dispute, &[Delivered], &[Who::Signatory], Sequential, &[Disputed]),

@@ -5,7 +5,7 @@ use super::body::*;
 use super::hash::ContractId;
 use super::table::Phase::{self, *};
 use super::table::RULES;
-use super::table_tests::{bodies, reserve, worlds};
+use super::table_tests::{bodies, clear, reserve, worlds};
 use super::world::*;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -34,6 +34,7 @@ fn expected() -> BTreeSet<Edge> {
     stays(Kind::RoundClose, &[Running]);
     stays(Kind::StageReceipt, &[Running]);
     stays(Kind::StageAccept, &[Running]);
+    stays(Kind::Clear, &[Running]);
     stays(Kind::AdminReview, &Phase::ALL);
     // One of two admins, or one of two who suspended.
     stays(Kind::Suspend, &[Executable, Running, Suspended]);
@@ -74,7 +75,7 @@ fn likeness(w: &World, c: &ContractId) -> String {
     let stages: Vec<bool> = k.stages.values().map(|stage| stage.receipt.is_some()).collect();
     let suspended = (k.suspension.owners.len().min(2), k.suspension.admins.len(), k.suspension.by_admins);
     let agreed = (k.accepts.len(), k.is_funded(), k.reservations.len(), k.key_records.len(), k.directory.is_some());
-    let votes = (k.abort_votes.len(), k.decisions.len(), k.resolved.is_some(), k.revoked.len());
+    let votes = (k.cleared.len(), k.abort_votes.len(), k.decisions.len(), k.resolved.is_some(), k.revoked.len());
     format!("{} {late} {agreed:?} {stages:?} {suspended:?} {votes:?}", k.phase)
 }
 
@@ -138,6 +139,7 @@ fn starts() -> (Vec<World>, ContractId) {
                 w.act("coord", Some(&c), World::receipt(1, &HOSPITALS)).unwrap();
                 w.stage(&c, 2, &HOSPITALS);
                 w.stage(&c, 3, &[]);
+                clear(w, &c);
             }));
         }
     }

@@ -37,6 +37,7 @@ fn in_time() -> Vec<(Kind, Vec<Phase>, &'static [&'static str])> {
         (Kind::RoundClose, vec![Running], &["coord"]),
         (Kind::StageReceipt, vec![Running], &["coord"]),
         (Kind::StageAccept, vec![Running], &["coord", "team"]),
+        (Kind::Clear, vec![Running], OWNERS),
         (Kind::Deliver, vec![Running], &["coord"]),
         (Kind::AcceptResult, vec![Delivered], &["team"]),
         (Kind::Dispute, vec![Delivered], SIGNATORIES),
@@ -86,10 +87,11 @@ fn too_late() -> Vec<(Kind, Vec<Phase>, &'static [&'static str])> {
     ]
 }
 
-/// Terms that use privacy budget, so that its steps are part of the way.
+/// Terms that use privacy budget and have the result reviewed, so that their steps are part of the way.
 fn terms() -> Terms {
     let mut t = super::world::terms();
     (t.privacy.mechanism, t.privacy.epsilon_micro, t.privacy.delta_e12) = (code("discrete-gaussian"), EPSILON_MICRO, 1);
+    t.delivery.review = true;
     t.with_text_hash()
 }
 
@@ -98,6 +100,12 @@ const EPSILON_MICRO: u64 = 3_000_000;
 pub(super) fn reserve(w: &mut World, c: &ContractId) {
     for h in HOSPITALS {
         w.act(h, Some(c), BudgetReserve { dataset: code("breast"), epsilon_micro: EPSILON_MICRO }.into()).unwrap();
+    }
+}
+
+pub(super) fn clear(w: &mut World, c: &ContractId) {
+    for h in HOSPITALS {
+        w.act(h, Some(c), Clear { result_commitment: hash("result") }.into()).unwrap();
     }
 }
 
@@ -156,6 +164,7 @@ pub(super) fn worlds() -> BTreeMap<Phase, (World, ContractId)> {
     w.act("coord", Some(&c), World::receipt(1, &HOSPITALS)).unwrap();
     w.stage(&c, 2, &HOSPITALS);
     w.stage(&c, 3, &[]);
+    clear(&mut w, &c);
     w.deliver(&c);
     put(&w, c);
     let mut disputed = w.clone();
@@ -192,6 +201,7 @@ pub(super) fn bodies(w: &World, c: &ContractId, kind: Kind, actor: &str) -> Vec<
         }
         Kind::StageReceipt => World::receipt(1, &HOSPITALS),
         Kind::StageAccept => return stage_bodies(|stage| StageAccept { stage }.into()),
+        Kind::Clear => Clear { result_commitment: hash("result") }.into(),
         Kind::Deliver => Deliver { result_commitment: hash("result"), recipient: id("team") }.into(),
         Kind::AcceptResult => AcceptResult {}.into(),
         Kind::Dispute => Dispute { code: code("wrong") }.into(),
@@ -253,10 +263,13 @@ fn prepared(w: &World, c: &ContractId, kind: Kind) -> World {
         }
         (Kind::BudgetRelease, Phase::PartlySigned | Phase::Signed) => reserve(&mut w, c),
         (Kind::StageAccept, Phase::Running) => _ = w.act("coord", Some(c), World::receipt(1, &HOSPITALS)).unwrap(),
-        (Kind::Deliver, Phase::Running) => {
+        (Kind::Clear | Kind::Deliver, Phase::Running) => {
             w.act("coord", Some(c), World::receipt(1, &HOSPITALS)).unwrap();
             w.stage(c, 2, &HOSPITALS);
             w.stage(c, 3, &[]);
+            if kind == Kind::Deliver {
+                clear(&mut w, c);
+            }
         }
         _ => {}
     }

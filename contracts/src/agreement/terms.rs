@@ -165,6 +165,31 @@ pub struct Privacy {
     pub secure_sum: bool,
     /// Shamir threshold of the secure sum, more than half of the owners; 0 without the secure sum.
     pub threshold: u16,
+    /// What a result without noise may not show.
+    pub disclosure: Disclosure,
+}
+
+/// What a result may not show where no noise protects the patients; with a privacy mechanism nothing of it applies.
+///
+/// A row counts as a patient. Sources: Griffiths et al. 2019, *Handbook on Statistical Disclosure Control for Outputs*
+/// (threshold 10, residual degrees of freedom, dominance); Hundepool et al. 2012, *Statistical Disclosure Control*
+/// (p % rule, secondary suppression).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disclosure {
+    /// Smallest group of patients that a result may tell about, all hospitals together; 1 allows any, 2 is none.
+    pub cell_min: u32,
+    /// Fewest hospitals whose patients are in such a group; 1 allows that one hospital alone fills it.
+    pub cell_hospitals_min: u16,
+    /// p of the p % rule, for the numbers that one hospital adds up; 0 leaves it out.
+    pub dominance_percent: u16,
+}
+
+impl Default for Disclosure {
+    /// Ten patients, two hospitals, 10 %.
+    fn default() -> Self {
+        Self { cell_min: 10, cell_hospitals_min: 2, dominance_percent: 10 }
+    }
 }
 
 /// Who pays whom. Credits are the network's unit of money.

@@ -13,6 +13,8 @@ pub const COLUMNS_MAX: usize = 1024;
 pub const TEXT_BYTES_MAX: usize = 2048;
 /// Most rounds of one stage.
 pub const ROUNDS_MAX: u32 = 1_000_000;
+/// Largest smallest cell.
+pub const CELL_MAX: u32 = 1_000_000;
 /// Most tries after the first.
 pub const RETRIES_MAX: u32 = 100;
 
@@ -134,6 +136,14 @@ pub enum TermsError {
         "the threshold must be more than half of the {0} hospitals and at most all of them; 0 without the secure sum"
     )]
     Threshold(usize),
+    /// The limits of what a result may show.
+    #[error(
+        "disclosure: cell_min must be 1 (no limit) or 3 to {CELL_MAX}, cell_hospitals_min 1 to {max} (hospitals_min), dominance_percent at most 100"
+    )]
+    Disclosure {
+        /// `hospitals_min`.
+        max: u16,
+    },
     /// Epsilon and mechanism contradict each other.
     #[error("mechanism `none` goes with epsilon 0 and delta 0; any other needs a positive epsilon and delta below 1")]
     Epsilon,
@@ -299,6 +309,14 @@ impl Terms {
             if count < usize::from(p.hospitals_min) {
                 return Err(TermsError::StageHospitals { stage: stage.id, owners: count, min: p.hospitals_min });
             }
+        }
+        let d = &p.disclosure;
+        // Withheld with a minimum of 2 would mean one patient, exactly.
+        let cells_ok = (1..=CELL_MAX).contains(&d.cell_min)
+            && d.cell_min != 2
+            && (1..=p.hospitals_min).contains(&d.cell_hospitals_min);
+        if !cells_ok || d.dominance_percent > 100 {
+            return Err(TermsError::Disclosure { max: p.hospitals_min });
         }
         let epsilon_ok = match p.mechanism.as_str() {
             "none" => p.epsilon_micro == 0 && p.delta_e12 == 0,

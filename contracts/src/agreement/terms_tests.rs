@@ -1,7 +1,7 @@
 use super::*;
 use crate::agreement::hash::Hash32;
 use crate::agreement::party::Role;
-use crate::agreement::terms::{OnFailure, Split, TermsParty};
+use crate::agreement::terms::{Disclosure, OnFailure, Split, TermsParty};
 use crate::agreement::world::{code, hash, id, terms};
 
 fn error(change: impl Fn(&mut Terms)) -> TermsError {
@@ -92,6 +92,10 @@ fn privacy_price_and_windows_by_name() {
     assert_eq!(error(|t| t.price.splits[0].basis_points = 3332), E::Splits(9999));
     assert_eq!(error(|t| t.price.splits.clear()), E::Splits(0));
     assert_eq!(error(|t| (t.price.total_credits, t.price.deposit) = (0, 0)), E::Splits(10_000));
+    for d in [(0, 2, 10), (2, 2, 10), (CELL_MAX + 1, 2, 10), (10, 0, 10), (10, 3, 10), (10, 2, 101)] {
+        let wrong = Disclosure { cell_min: d.0, cell_hospitals_min: d.1, dominance_percent: d.2 };
+        assert_eq!(error(|t| t.privacy.disclosure = wrong), E::Disclosure { max: 2 });
+    }
     assert_eq!(error(|t| t.price.per_round = 1001), E::PerRound);
     assert_eq!(error(|t| t.price.total_credits = u64::MAX), E::Number("total_credits"));
     assert_eq!(error(|t| t.price.total_credits = INTEGER_MAX), E::Number("total_credits + deposit"));
@@ -110,7 +114,7 @@ fn privacy_price_and_windows_by_name() {
 
 #[test]
 fn every_field_is_in_the_text() {
-    let changes: [fn(&mut Terms); 16] = [
+    let changes: [fn(&mut Terms); 19] = [
         |t| t.purpose.commercial = true,
         |t| t.purpose.ehds = None,
         |t| t.inputs[0].row_cap = 199,
@@ -122,6 +126,9 @@ fn every_field_is_in_the_text() {
         |t| t.stages[0].on_failure = OnFailure::Abort,
         |t| t.stages[1].state_from = None,
         |t| t.privacy.threshold = 3,
+        |t| t.privacy.disclosure.cell_min = 11,
+        |t| t.privacy.disclosure.cell_hospitals_min = 1,
+        |t| t.privacy.disclosure.dominance_percent = 0,
         |t| t.price.per_round = 1,
         |t| t.price.deposit = 99,
         |t| t.delivery.review = true,

@@ -50,6 +50,16 @@ impl Terms {
                 p.hospitals_min
             )?;
         }
+        let d = &p.disclosure;
+        writeln!(
+            out,
+            "  Results without noise: no group of fewer than {} patients, none of fewer than {} hospitals; what would tell of one is withheld, and said to be.",
+            d.cell_min, d.cell_hospitals_min
+        )?;
+        match d.dominance_percent {
+            0 => writeln!(out, "  One patient may outweigh the others in what a hospital adds up.")?,
+            p => writeln!(out, "  A hospital where one patient outweighs the others takes no part (p % rule, {p} %).")?,
+        }
         if p.epsilon_micro == 0 {
             writeln!(out, "  No differential privacy (mechanism {}, delta {} / 10^12).", p.mechanism, p.delta_e12)
         } else {
@@ -94,7 +104,7 @@ impl Terms {
             out,
             "  {}",
             if d.review {
-                "A person reviews the output before it leaves."
+                "Somebody at each hospital whose data is in the output looks at it and lets it go before it leaves."
             } else {
                 "The output is not reviewed by a person."
             }

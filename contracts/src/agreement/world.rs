@@ -193,6 +193,7 @@ pub fn terms() -> Terms {
             hospitals_min: 2,
             secure_sum: true,
             threshold: 2,
+            disclosure: Disclosure::default(),
         },
         price: Price {
             total_credits: 1000,
@@ -342,6 +343,7 @@ impl World {
             rows_requested: if hospitals.is_empty() { 0 } else { 300 },
             rows_used: if hospitals.is_empty() { 0 } else { 290 },
             rows_rejected: if hospitals.is_empty() { 0 } else { 10 },
+            withheld: 0,
             hospitals: hospitals.iter().map(|h| id(h)).collect(),
             epsilon_micro_spent: 0,
         }

@@ -280,6 +280,10 @@ impl Jobs {
                     self.folding.retain(|(id, _)| id.contract != contract || id.slot > slot);
                     self.shared.spool.discard(contract, slot);
                 }
+                Action::StoreReview { digest, bytes } => {
+                    let kept = self.shared.store.keep_review(&contract, &digest, &bytes);
+                    kept.map_err(Fatal::io("store a result to look at"))?;
+                }
                 Action::StoreResult(sealed) => {
                     self.shared.store.keep_result(&contract, &sealed).map_err(Fatal::io("store a result"))?;
                 }

@@ -96,7 +96,7 @@ impl Store {
     pub fn keep_checkpoint(&self, contract: &ContractId, checkpoint: &Checkpoint) -> io::Result<()> {
         let folder = self.job_folder(contract)?;
         durable_replace(&folder.join("job.json"), &serde_json::to_vec_pretty(checkpoint)?).map_err(io::Error::other)?;
-        let named: BTreeSet<&String> = checkpoint.states().collect();
+        let named: BTreeSet<&String> = checkpoint.states().chain(&checkpoint.review).collect();
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -151,6 +151,11 @@ impl Store {
     /// Where a model state lies.
     pub fn state_path(&self, contract: &ContractId, digest: &[u8; 32]) -> io::Result<PathBuf> {
         Ok(self.job_folder(contract)?.join(hex::encode(digest)))
+    }
+
+    /// Stores a result that hospitals are to look at.
+    pub fn keep_review(&self, contract: &ContractId, digest: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
+        durable_replace(&self.state_path(contract, digest)?, bytes).map_err(io::Error::other)
     }
 
     /// Stores a job's sealed result.

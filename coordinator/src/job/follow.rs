@@ -1,8 +1,13 @@
 //! From one step on the ledger to the next.
 
+use std::collections::BTreeSet;
+
+use leben_protocol::frame::JobOrder;
+use sha2::{Digest, Sha256};
+
 use super::{Action, Job, Step, join};
 use crate::facts::Facts;
-use crate::record::{self, Record};
+use crate::record::{self, Made, Record};
 
 /// Fewest members of a secure sum: in a sum of two each would read the other.
 const MEMBERS_MIN: usize = 3;
@@ -77,14 +82,46 @@ impl Job {
         }
         self.step = Step::Deliver;
         match record::result(&self.plan, &self.checkpoint) {
-            Ok((sealed, record)) => {
-                if self.asked.insert(record.key()) {
-                    self.actions.push_back(Action::StoreResult(sealed));
-                    self.actions.push_back(Action::Append(record));
+            Ok(made) if self.is_cleared(&made, facts) => {
+                if self.asked.insert(made.record.key()) {
+                    self.actions.push_back(Action::StoreResult(made.sealed));
+                    self.actions.push_back(Action::Append(made.record));
                 }
             }
+            Ok(_) => {}
             Err(reason) => self.fail("no-result", reason),
         }
+    }
+
+    /// Whether each hospital in the result has looked at it and let it go; shows it to those that have not.
+    fn is_cleared(&mut self, made: &Made, facts: &Facts) -> bool {
+        if !self.plan.review {
+            return true;
+        }
+        let concerned: BTreeSet<&String> =
+            self.checkpoint.finished.values().flat_map(|finished| &finished.hospitals).collect();
+        let missing: Vec<&String> =
+            concerned.into_iter().filter(|name| facts.cleared.get(*name) != Some(&made.commitment)).collect();
+        if missing.is_empty() {
+            return true;
+        }
+        self.message = format!("the result waits until {} looked at it", join(&missing));
+        let digest: [u8; 32] = Sha256::digest(&made.bundle).into();
+        let bytes = made.bundle.len() as u64;
+        let orders: Vec<Action> = missing
+            .into_iter()
+            .map(|name| Action::Send { hospital: name.clone(), order: JobOrder::Review { digest, bytes } })
+            .collect();
+        let name = hex::encode(digest);
+        if self.asked.insert(format!("review-{name}")) {
+            // Named first: what the checkpoint does not name is removed.
+            self.checkpoint.review = Some(name);
+            self.actions.push_back(Action::Remember(self.checkpoint.clone()));
+            self.actions.push_back(Action::StoreReview { digest, bytes: made.bundle.clone() });
+        }
+        self.actions.extend(orders);
+        self.sequence += 1;
+        false
     }
 
     /// A step is asked for once; [`Facts`] show when it is there.

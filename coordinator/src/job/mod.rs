@@ -54,6 +54,13 @@ pub enum Action {
         /// Whether it ended in a sum.
         summed: bool,
     },
+    /// Store a result that hospitals are to look at durably under its digest; they fetch it as they do a state.
+    StoreReview {
+        /// SHA-256 of the bytes.
+        digest: [u8; 32],
+        /// The result.
+        bytes: Vec<u8>,
+    },
     /// Store the sealed result durably.
     StoreResult(Vec<u8>),
     /// The job is over; nothing more will come.
@@ -216,6 +223,10 @@ impl Job {
                 true => round.handle_linked(now_ms, seat, &self.roster),
                 false => round.handle_timeout(now_ms, &self.roster),
             }
+        } else if let (true, Step::Deliver) = (linked, &self.step) {
+            // Whoever comes back has not seen the result yet.
+            let facts = self.facts.clone();
+            self.follow(now_ms, &facts);
         } else if let (true, Some(preparation)) = (linked, &mut self.preparation) {
             let mut actions = VecDeque::new();
             preparation.retell(seat, &mut actions);

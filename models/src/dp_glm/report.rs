@@ -86,6 +86,7 @@ impl DpGlm {
             trace: fit.trace.as_chunks::<3>().0.iter().map(step).collect(),
             warnings: self.warnings(fit),
             privacy: Some(fit.privacy.clone()),
+            disclosure: None,
             ..Outcome::default()
         }
     }

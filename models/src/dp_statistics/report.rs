@@ -98,6 +98,7 @@ impl DpStatistics {
             figures: figures([("epsilon", privacy.epsilon), ("delta", privacy.delta), ("sigma", self.terms.sigma)]),
             warnings: swamped.then(|| note.to_owned()).into_iter().collect(),
             privacy: Some(privacy),
+            disclosure: None,
             ..Outcome::default()
         })
     }

@@ -5,7 +5,7 @@ use leben_privacy::Unmasked;
 use crate::algorithm::{Next, segment};
 use crate::distribution::NORMAL_97_5;
 use crate::finding::Finding;
-use crate::outcome::{Curve, Grid, GridRow, Outcome, RowCounts, Step, figures, finite};
+use crate::outcome::{Curve, Disclosure, Grid, GridRow, Outcome, RowCounts, Step, figures, finite};
 use crate::select::reasons;
 use crate::state::State;
 
@@ -37,7 +37,8 @@ impl Evaluate {
             ("positives", positives.iter().sum()),
             ("negatives", negatives.iter().sum()),
         ];
-        numbers.extend(confusion(segment(sum, "confusion", 4)?));
+        let (shares, withheld) = self.confusion(segment(sum, "confusion", 4)?);
+        numbers.extend(shares);
         let mut curves = Vec::new();
         match area(positives, negatives) {
             Some(area) => {
@@ -48,7 +49,7 @@ impl Evaluate {
             }
             None => warnings.push("Every row has the same outcome, so there is no ROC curve and no AUC.".to_owned()),
         }
-        let (grid, curve) = self.calibration(segment(sum, "calibration", CALIBRATION_BINS * 3)?, &mut warnings);
+        let (grid, curve) = self.calibration(segment(sum, "calibration", CALIBRATION_BINS * 3)?);
         curves.push(curve);
         let outcome = Outcome {
             algorithm: "evaluate".to_owned(),
@@ -61,67 +62,101 @@ impl Evaluate {
             trace: vec![Step { round: 1, ..Step::default() }, Step { round: 2, ..Step::default() }],
             warnings,
             privacy: None,
+            disclosure: Some(Disclosure {
+                cell_min: self.limits.cell_min,
+                cell_hospitals_min: self.limits.cell_hospitals_min,
+                withheld,
+            }),
         };
         Ok(Next::Done(outcome, state.clone()))
     }
 
-    /// The curve from the highest score down, a point only after `cell_min` more records.
+    /// The curve from the highest score down. Between two points, and after the last, each class has nobody or `cell_min` patients.
     fn roc(&self, positives: &[f64], negatives: &[f64]) -> Curve {
         let (all, none): (f64, f64) = (positives.iter().sum(), negatives.iter().sum());
+        let fit = |hits: f64, alarms: f64| self.is_fit(hits) && self.is_fit(alarms) && hits + alarms > 0.5;
         let mut points = vec![(0.0, 0.0)];
-        let (mut hits, mut alarms, mut since) = (0.0, 0.0, 0.0);
+        let (mut hits, mut alarms) = (0.0, 0.0);
+        let mut told = (0.0, 0.0);
         for (p, q) in positives.iter().zip(negatives).rev() {
             hits += p;
             alarms += q;
-            since += p + q;
-            let left = all + none - hits - alarms;
-            if since >= self.cell_min && left >= self.cell_min {
+            if fit(hits - told.0, alarms - told.1) && fit(all - hits, none - alarms) {
                 points.push((alarms / none, hits / all));
-                since = 0.0;
+                told = (hits, alarms);
             }
         }
         points.push((1.0, 1.0));
         Curve { name: "roc".to_owned(), x: "1 - specificity".to_owned(), y: "sensitivity".to_owned(), points }
     }
 
-    fn calibration(&self, cells: &[f64], warnings: &mut Vec<String>) -> (Grid, Curve) {
+    /// Nobody, or enough patients.
+    fn is_fit(&self, rows: f64) -> bool {
+        rows < 0.5 || rows >= self.cell_min()
+    }
+
+    /// Neighbouring rows are joined until each has enough patients of both classes, so that nothing has to be withheld and no
+    /// total gives a row away.
+    fn calibration(&self, cells: &[f64]) -> (Grid, Curve) {
+        let mut joined: Vec<(usize, usize, [f64; 3])> = Vec::new();
+        let mut open = None;
+        for (index, cell) in cells.as_chunks::<3>().0.iter().enumerate() {
+            let (first, sums) = open.take().unwrap_or((index, [0.0; 3]));
+            let sums = add(&sums, cell);
+            if self.is_told(&sums) {
+                joined.push((first, index + 1, sums));
+            } else {
+                open = Some((first, sums));
+            }
+        }
+        if let (Some((_, rest)), Some((_, end, sums))) = (open, joined.last_mut()) {
+            *sums = add(sums, &rest);
+            *end = CALIBRATION_BINS;
+        }
         let mut grid = Grid {
             name: "calibration".to_owned(),
-            note: format!("by predicted probability; a row of fewer than {} records is not released", self.cell_min),
+            note: format!(
+                "by predicted probability; rows are joined until each class has {} patients in it",
+                self.limits.cell_min
+            ),
             columns: ["rows", "predicted", "observed"].iter().map(|column| (*column).to_owned()).collect(),
-            rows: Vec::with_capacity(CALIBRATION_BINS),
+            rows: Vec::with_capacity(joined.len()),
         };
         let mut points = Vec::new();
-        let mut withheld = 0;
-        for (index, cell) in cells.as_chunks::<3>().0.iter().enumerate() {
-            let [count, predicted, observed] = *cell;
-            let label = format!("0.{index} to {:.1}", (index + 1) as f64 / CALIBRATION_BINS as f64);
-            let values = if count >= self.cell_min {
-                points.push((predicted / count, observed / count));
-                vec![finite(count), finite(predicted / count), finite(observed / count)]
-            } else {
-                withheld += usize::from(count > 0.5);
-                vec![None, None, None]
-            };
-            grid.rows.push(GridRow { label, values });
-        }
-        if withheld > 0 {
-            warnings
-                .push(format!("{withheld} calibration row(s) with fewer than {} records are withheld.", self.cell_min));
+        let edge = |index: usize| index as f64 / CALIBRATION_BINS as f64;
+        for (first, end, [count, predicted, observed]) in joined {
+            points.push((predicted / count, observed / count));
+            let values = vec![finite(count), finite(predicted / count), finite(observed / count)];
+            grid.rows.push(GridRow { label: format!("{:.1} to {:.1}", edge(first), edge(end)), values });
         }
         let (x, y) = ("predicted probability".to_owned(), "observed share".to_owned());
         (grid, Curve { name: "calibration".to_owned(), x, y, points })
     }
+
+    fn is_told(&self, [count, _, observed]: &[f64; 3]) -> bool {
+        *observed >= self.cell_min() && count - observed >= self.cell_min()
+    }
+
+    /// Accuracy, sensitivity and specificity at a probability of 0.5, and the names of those that are withheld: with the number of
+    /// positives and negatives known, each share counts two cells, and accuracy with one of the others tells the third.
+    fn confusion(&self, cells: &[f64]) -> (Vec<(&'static str, f64)>, Vec<String>) {
+        let [hit, alarm, rest, miss] = <[f64; 4]>::try_from(cells).unwrap_or([f64::NAN; 4]);
+        let positives = self.is_fit(hit) && self.is_fit(miss);
+        let negatives = self.is_fit(rest) && self.is_fit(alarm);
+        let shares = [
+            ("accuracy", (hit + rest) / (hit + alarm + rest + miss), positives && negatives),
+            ("sensitivity", hit / (hit + miss), positives),
+            ("specificity", rest / (rest + alarm), negatives),
+        ];
+        let told = shares.iter().filter(|(_, _, told)| *told).map(|(name, share, _)| (*name, *share)).collect();
+        let withheld = shares.iter().filter(|(_, _, told)| !told).map(|(name, _, _)| (*name).to_owned()).collect();
+        (told, withheld)
+    }
 }
 
-/// Accuracy, sensitivity and specificity at a probability of 0.5.
-fn confusion(cells: &[f64]) -> Vec<(&'static str, f64)> {
-    let [hit, alarm, rest, miss] = <[f64; 4]>::try_from(cells).unwrap_or([f64::NAN; 4]);
-    vec![
-        ("accuracy", (hit + rest) / (hit + alarm + rest + miss)),
-        ("sensitivity", hit / (hit + miss)),
-        ("specificity", rest / (rest + alarm)),
-    ]
+fn add(a: &[f64; 3], b: &[f64; 3]) -> [f64; 3] {
+    let ([a0, a1, a2], [b0, b1, b2]) = (a, b);
+    [a0 + b0, a1 + b1, a2 + b2]
 }
 
 fn area(positives: &[f64], negatives: &[f64]) -> Option<Area> {

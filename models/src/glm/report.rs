@@ -78,6 +78,7 @@ impl Glm {
             trace: trace(state)?,
             warnings: self.warnings(),
             privacy: None,
+            disclosure: None,
         };
         let handed_on = self.handed_on(state, inverse, variance)?;
         Ok(Next::Done(outcome, handed_on))

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use leben_models::disclosure::Limits;
 use leben_models::pooled::Fitted;
 use leben_models::{Algorithm, AlgorithmSpec, Column, Finding, Kind, Next, State, Table, registry};
 use leben_privacy::{Contribution, Encoding, Layout, Unmasked, Values};
@@ -87,9 +88,22 @@ pub fn split(table: &Table, owners: usize, owner: impl Fn(usize) -> usize) -> Ve
 
 /// Runs the stages as the network does: clip and fixed-point rounding at every hospital, then the integer sum.
 pub fn federated(stages: &[AlgorithmSpec], tables: &[Table]) -> Result<Vec<Fitted>, Finding> {
+    fit(stages, tables, |spec| registry::build(spec).unwrap())
+}
+
+/// The same under the limits of the terms.
+pub fn controlled(stages: &[AlgorithmSpec], limits: Limits, tables: &[Table]) -> Result<Vec<Fitted>, Finding> {
+    fit(stages, tables, |spec| registry::controlled(spec, limits).unwrap())
+}
+
+fn fit(
+    stages: &[AlgorithmSpec],
+    tables: &[Table],
+    build: impl Fn(&AlgorithmSpec) -> Box<dyn Algorithm + Send + Sync>,
+) -> Result<Vec<Fitted>, Finding> {
     let mut fitted: Vec<Fitted> = Vec::new();
     for spec in stages {
-        let algorithm = registry::build(spec).unwrap();
+        let algorithm = build(spec);
         let from = fitted.last().map(|before| &before.state);
         fitted.push(run(algorithm.as_ref(), from, tables)?);
     }

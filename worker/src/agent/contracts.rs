@@ -73,7 +73,10 @@ impl Agent {
         self.advance_budget_of(now_ms, contract);
         match contract.phase {
             Phase::Proposed | Phase::PartlySigned => self.advance_signing(now_ms, contract),
-            Phase::Executable | Phase::Running => self.advance_work(now_ms, contract),
+            Phase::Executable | Phase::Running => {
+                self.advance_clearance(now_ms, contract);
+                self.advance_work(now_ms, contract);
+            }
             phase => self.leave_job(now_ms, &contract.id.0, &format!("the contract is {phase}")),
         }
     }

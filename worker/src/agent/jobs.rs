@@ -103,13 +103,16 @@ fn slot_of(order: &JobOrder) -> u64 {
         JobOrder::Open { opening, .. } => opening.slot,
         JobOrder::Close { close, .. } => close.slot,
         JobOrder::Agreed(agreement) => agreement.slot,
-        JobOrder::Stop { .. } => 0,
+        JobOrder::Review { .. } | JobOrder::Stop { .. } => 0,
     }
 }
 
 impl Agent {
     pub(super) fn handle_job_order(&mut self, now_ms: u64, id: ContractId, order: JobOrder) {
         let slot = slot_of(&order);
+        if let JobOrder::Review { digest, bytes } = order {
+            return self.handle_review(id, digest, bytes);
+        }
         match &order {
             JobOrder::Stop { .. } | JobOrder::Abandoned { .. } => {
                 if let Some(job) = self.jobs.get_mut(&id) {

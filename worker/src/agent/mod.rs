@@ -2,7 +2,7 @@
 //!
 //! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent) (what is allowed) and the
 //! [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract meets them: `contracts.rs`
-//! (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `standing.rs` (people's decisions), `gossip.rs`, `status.rs`.
+//! (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `standing.rs` (people's decisions), `reviews.rs`, `gossip.rs`, `status.rs`.
 //!
 //! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
 //! shell carries actions out in order and ends the process when one of the `Store..` fails.
@@ -14,12 +14,13 @@ mod contracts;
 mod gossip;
 mod jobs;
 mod keys;
+mod reviews;
+mod setup;
 mod standing;
 mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::agreement::terms::Input;
@@ -37,6 +38,8 @@ use zeroize::Zeroizing;
 pub use append::AppendKey;
 pub use clocks::{CLOCK_REFUSE_MS, CLOCK_WARN_MS, CLOCK_WARNING, compare_clocks};
 pub use keys::{Generation, KeyView};
+pub use reviews::REVIEW_BYTES_MAX;
+pub use setup::{Setup, StoredJob};
 pub use standing::{Command, Standing, Wish};
 pub use status::{BudgetView, ContractView, Counters, DatasetView, JobView, Status};
 
@@ -105,6 +108,13 @@ pub enum Action {
         /// The decision.
         standing: Standing,
     },
+    /// Durably: a result that people are to look at.
+    StoreReview {
+        /// The contract.
+        contract: ContractId,
+        /// The result, in the bytes that it is committed to.
+        bytes: Vec<u8>,
+    },
     /// Durably: a data set's privacy budget.
     StoreBudget(Box<Budget>),
     /// See whether these inputs have the rows that the terms of this hash ask for, then [`Agent::handle_cohorts`].
@@ -126,6 +136,15 @@ pub enum Action {
     /// Fetch a model state, then [`Agent::handle_state`].
     FetchState {
         /// The job's contract.
+        contract: ContractId,
+        /// SHA-256 of its bytes.
+        digest: [u8; 32],
+        /// Its size.
+        bytes: u64,
+    },
+    /// Fetch a result that people are to look at, then [`Agent::handle_result`].
+    FetchReview {
+        /// The contract.
         contract: ContractId,
         /// SHA-256 of its bytes.
         digest: [u8; 32],
@@ -156,34 +175,6 @@ pub enum Action {
     Unlink(Reject),
 }
 
-/// A job's durable part, as read from disk.
-pub struct StoredJob {
-    /// The secret that its keys come from.
-    pub seed: Zeroizing<[u8; 32]>,
-    /// The journal stored last.
-    pub journal: Journal,
-}
-
-/// All that an agent starts from.
-pub struct Setup {
-    /// This hospital.
-    pub party: PartyId,
-    /// Signs its actions.
-    pub party_key: SigningKey,
-    /// What it declares.
-    pub declared: Declared,
-    /// Its copy of the ledger, restored.
-    pub mirror: Mirror,
-    /// Decisions of people, from disk.
-    pub standings: BTreeMap<ContractId, Standing>,
-    /// Jobs, from disk.
-    pub jobs: BTreeMap<ContractId, StoredJob>,
-    /// Privacy budgets, from disk.
-    pub budgets: Budgets,
-    /// 32 fresh random bytes.
-    pub seed: [u8; 32],
-}
-
 /// One hospital's agent.
 pub struct Agent {
     party: PartyId,
@@ -195,6 +186,7 @@ pub struct Agent {
     budgets: Budgets,
     appends: append::Appends,
     reviews: BTreeMap<ContractId, Result<(), Refusal>>,
+    results: reviews::Results,
     clock: Result<i64, Refusal>,
     linked: bool,
     gossip: Gossip,
@@ -228,6 +220,7 @@ impl Agent {
             budgets,
             appends: append::Appends::default(),
             reviews: BTreeMap::new(),
+            results: reviews::Results::default(),
             clock: Ok(0),
             linked: false,
             gossip,

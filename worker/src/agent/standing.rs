@@ -29,6 +29,9 @@ pub struct Standing {
     /// The data was taken out, whatever the ledger says.
     #[serde(default)]
     pub revoked: bool,
+    /// The result that a person looked at and let go.
+    #[serde(default)]
+    pub cleared: Option<Hash32>,
     /// What the ledger does not show yet.
     pub wish: Option<Wish>,
 }
@@ -83,6 +86,13 @@ pub enum Command {
         /// The contract, hex.
         contract: Hash32,
     },
+    /// Let the result go.
+    Clear {
+        /// The contract, hex.
+        contract: Hash32,
+        /// Commitment to the result that was shown.
+        result: Hash32,
+    },
 }
 
 impl Standing {
@@ -118,6 +128,7 @@ impl Command {
             | Command::Refuse { contract, .. }
             | Command::Suspend { contract, .. }
             | Command::Resume { contract }
+            | Command::Clear { contract, .. }
             | Command::Revoke { contract } => contract.0,
         }
     }
@@ -129,6 +140,7 @@ impl Command {
             Command::Suspend { .. } => "suspended",
             Command::Resume { .. } => "resumed",
             Command::Revoke { .. } => "revoked",
+            Command::Clear { .. } => "result-cleared",
         }
     }
 }
@@ -160,6 +172,7 @@ impl Agent {
                 standing.wish = Some(Wish::Resume);
             }
             Command::Resume { .. } => {}
+            Command::Clear { result, .. } => standing.cleared = Some(*result),
             Command::Revoke { .. } => {
                 standing.revoked = true;
                 standing.wish = Some(Wish::Revoke);

@@ -45,6 +45,9 @@ pub struct ContractView {
     pub stopped: Option<String>,
     /// What stands in the way here: a code and words.
     pub obstacle: Option<String>,
+    /// Its result lies here and waits until a person has looked at it.
+    #[serde(default)]
+    pub to_review: bool,
     /// The job runs here now.
     pub running: bool,
     /// The terms in words.
@@ -235,6 +238,7 @@ impl Agent {
             accepted,
             stopped: standing.check().err().map(|refusal| refusal.to_string()),
             obstacle: self.obstacle(&id).map(ToString::to_string),
+            to_review: self.awaits_clearance(contract),
             running: self.jobs.get(&id).is_some_and(|job| job.participation.is_some()),
             text: contract.terms.text(),
             asks: self.asks_of(contract),

@@ -65,6 +65,10 @@ pub fn status_text(status: &Status) -> String {
     if pending > 0 {
         let _ = writeln!(text, "{pending} wait for a decision: leben-worker contracts");
     }
+    for contract in status.contracts.iter().filter(|contract| contract.to_review) {
+        let short = contract.id.get(..12).unwrap_or(&contract.id);
+        let _ = writeln!(text, "a result waits until you have looked at it: leben-worker review {short}");
+    }
     text
 }
 
@@ -173,6 +177,8 @@ pub enum Decision {
     Resume,
     /// Take the data out.
     Revoke,
+    /// Let the result go that `review` showed.
+    Clear,
 }
 
 /// Leaves a decision for the agent and says so.
@@ -202,6 +208,11 @@ pub fn decide(folder: &Path, prefix: &str, decision: Decision) -> Result<String,
         }
         Decision::Resume => (Command::Resume { contract }, "resumed".to_owned()),
         Decision::Revoke => (Command::Revoke { contract }, "revoked; this hospital's data is taken out".to_owned()),
+        Decision::Clear => {
+            let (_, result) = super::review::load(folder, &found.id)?;
+            let done = "cleared; the agent signs that this result may be delivered";
+            (Command::Clear { contract, result }, done.to_owned())
+        }
     };
     approvals::leave(folder, &command).map_err(|error| error.to_string())?;
     Ok(format!("contract {} {done}", found.id))

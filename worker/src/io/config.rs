@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::sources::{self, DatasetConfig, cohort};
 use crate::budget::Limits;
-use crate::declared::{Dataset, Declared, LocalPolicy};
+use crate::declared::{Dataset, Declared, Floors, LocalPolicy};
 
 /// Name of the file in the state folder.
 pub const FILE: &str = "worker.toml";
@@ -62,6 +62,8 @@ pub struct Config {
     pub address: Option<String>,
     /// Sign every contract that passes review, without a person.
     pub auto_approve: bool,
+    /// `[disclosure]`: what any terms must keep to.
+    pub floors: Floors,
     /// Where `/metrics` and `/healthz` are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Free disk below which `check` complains, MiB.
@@ -138,6 +140,8 @@ struct File {
     network: NetworkSection,
     #[serde(default)]
     policy: PolicySection,
+    #[serde(default)]
+    disclosure: Floors,
     #[serde(default)]
     metrics: MetricsSection,
     #[serde(default)]
@@ -216,6 +220,7 @@ impl Config {
             folder: folder.to_owned(),
             address: file.network.address,
             auto_approve: file.policy.auto_approve,
+            floors: file.disclosure,
             metrics: file.metrics.address,
             disk_free_min_mib: file.limits.disk_free_min_mib,
             threads: file.limits.threads,
@@ -232,7 +237,7 @@ impl Config {
     /// [`ConfigError::Value`].
     pub fn declared(&self) -> Result<Declared, ConfigError> {
         let datasets = self.datasets.iter().map(|dataset| self.declare(dataset)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Declared::new(datasets, Arc::new(check_cohort), LocalPolicy::new(self.auto_approve)))
+        Ok(Declared::new(datasets, Arc::new(check_cohort), LocalPolicy::new(self.auto_approve, self.floors)))
     }
 
     fn declare(&self, declared: &DeclaredSource) -> Result<Dataset, ConfigError> {

@@ -4,7 +4,7 @@
 //! [`approvals`] (how the command line talks to the agent), [`sources`] (the rows), [`link`] (one connection, kept up), [`rotation`] (its key over time),
 //! [`request`] (questions on it), [`states`] (models on the disk), [`work`] and [`upload`] (the local half, and its masked vector on the way), [`shell`] (the
 //! loop that carries out the agent's actions), [`view`] and [`evidence`] (what others are shown, and what was
-//! found), [`metrics`], [`check`], [`cli`], [`cli_keys`], [`handover`] (another coordinator). By itself stands [`witness`]: a plain witness for outsiders.
+//! found), [`metrics`], [`check`], [`cli`], [`review`], [`cli_keys`], [`handover`] (another coordinator). By itself stands [`witness`]: a plain witness for outsiders.
 
 pub mod approvals;
 pub mod budgets;
@@ -22,6 +22,7 @@ pub mod link;
 pub mod metrics;
 mod replay;
 pub mod request;
+pub mod review;
 pub mod rotation;
 pub mod shell;
 pub mod sources;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leben_protocol::frame::{Answer, ContractId, Hello, Request};
 use leben_protocol::quic::{Blob, BlobReader, Connection, FrameReader, FrameWriter, LinkError, TransferError};
 use leben_protocol::reject::{Reject, RejectCode};
-use tokio::fs::File;
+use tokio::io::AsyncWrite;
 
 /// How long the other side's end of stream is awaited.
 const PART_MAX: Duration = Duration::from_secs(2);
@@ -35,15 +35,15 @@ pub async fn append(link: &Connection, envelope: Vec<u8>) -> Result<Result<u64, 
     }
 }
 
-/// Fetches what is missing of a model state into `file`; `reader` has taken up what is there.
+/// Fetches what is missing of a model state, or of a result to look at, into `file`; `reader` has taken up what is there.
 ///
 /// # Errors
 /// The link, or something other than what was asked for.
-pub async fn fetch_state(
+pub async fn fetch_state<W: AsyncWrite + Unpin>(
     link: &Connection,
     contract: ContractId,
     (expected, reader): (Blob, BlobReader),
-    file: &mut File,
+    file: &mut W,
 ) -> Result<(), LinkError> {
     let (answer, mut writer, mut from) = ask(link, Request::State { contract, digest: expected.digest }).await?;
     match answer {

@@ -204,6 +204,7 @@ impl Shell {
         let now_ms = self.clock.now_ms();
         match event {
             Event::Appended(key, answer) => self.agent.handle_appended(now_ms, &key, answer),
+            Event::Review(contract, bytes) => self.agent.handle_result(now_ms, &contract, bytes),
             Event::State(contract, digest, state) => self.agent.handle_fetched(now_ms, &contract, digest, state),
             Event::NoState(contract, reject) => self.agent.handle_no_state(now_ms, &contract, &reject),
             Event::Streamed(contract, slot, root) => self.agent.handle_streamed(now_ms, &contract, slot, root),
@@ -308,6 +309,10 @@ impl Shell {
                 }
                 Action::Report(report) => self.tasks.report(report),
                 Action::Append { key, envelope } => self.tasks.append(key, envelope),
+                Action::StoreReview { contract, bytes } => self.store.store_review(&contract, &bytes)?,
+                Action::FetchReview { contract, digest, bytes } => {
+                    self.tasks.fetch_review(contract, Blob { bytes, digest });
+                }
                 Action::FetchState { contract, digest, bytes } => {
                     self.tasks.fetch(contract, Blob { bytes, digest }, self.store.states(&contract));
                 }

@@ -7,7 +7,7 @@
 //! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
 //! witness                the checkpoint cosigned last
 //! frozen.json            stopped for a Handover, see `handover`;  mirror-before-N: the copy with its uncertified end
-//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, the round's model (see `states`)
+//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, see `states`;  result.json to look at
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
 //! evidence/              why it stopped signing; fork-*.json prove that the log signed two histories (see `evidence`)
@@ -50,6 +50,8 @@ use crate::agent::{Standing, Status, StoredJob};
 use crate::audit::{self, AuditEntry};
 use crate::gossip::Compared;
 
+/// A result to look at, in a job's folder.
+pub(super) const REVIEW: &str = "result.json";
 const NOTE_BYTES_MAX: usize = 64 * 1024;
 const FILE_BYTES_MAX: usize = 64 << 20;
 
@@ -265,6 +267,15 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::Io { what: "remove", path, error }),
             _ => Ok(()),
         }
+    }
+
+    /// Durable: a result that people are to look at.
+    ///
+    /// # Errors
+    /// [`DiskError`]: stop.
+    pub fn store_review(&self, contract: &ContractId, bytes: &[u8]) -> Result<(), DiskError> {
+        ensure_dir(&self.job(contract))?;
+        Ok(durable_replace(&self.job(contract).join(REVIEW), bytes)?)
     }
 
     /// Durable: what people decided about a contract.

@@ -12,7 +12,7 @@ use leben_models::State;
 use leben_models::state::StateError;
 use leben_protocol::frame::{ContractId, Report, UploadTrailer};
 use leben_protocol::http::{self, Url};
-use leben_protocol::quic::{Blob, LinkError};
+use leben_protocol::quic::{Blob, BlobReader, LinkError};
 use leben_protocol::reject::Reject;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -22,7 +22,7 @@ use super::request;
 use super::states::StateFolder;
 use super::upload::{self, Ended, Upload};
 use super::work::{Tables, cohort_of, compute};
-use crate::agent::AppendKey;
+use crate::agent::{AppendKey, REVIEW_BYTES_MAX};
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
 
@@ -31,6 +31,7 @@ pub(super) enum Event {
     Appended(AppendKey, Result<u64, Option<Reject>>),
     State(ContractId, [u8; 32], Result<State, StateError>),
     NoState(ContractId, Reject),
+    Review(ContractId, Vec<u8>),
     Streamed(ContractId, u64, [u8; 32]),
     Unworkable(ContractId, u64, Refusal),
     Uploaded(ContractId, u64, Ended),
@@ -168,6 +169,25 @@ impl Tasks {
                     }
                     Err(error @ LinkError::Local { .. }) => tracing::warn!(%error, "the model state is fetched again"),
                     Err(error) => tracing::debug!(%error, "the model state is fetched again"),
+                }
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        });
+        if let Some(before) = self.fetching.insert(contract, task.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    /// A result to look at, into memory; it is small.
+    pub(super) fn fetch_review(&mut self, contract: ContractId, blob: Blob) {
+        let (events, shared) = (self.events.clone(), self.shared.clone());
+        let task = tokio::spawn(async move {
+            while let Some(link) = shared.connected().await {
+                let mut bytes = Vec::new();
+                let Ok(reader) = BlobReader::new(blob, REVIEW_BYTES_MAX) else { return };
+                match request::fetch_state(&link, contract, (blob, reader), &mut bytes).await {
+                    Ok(()) => return drop(events.send(Event::Review(contract, bytes)).await),
+                    Err(error) => tracing::debug!(%error, "the result is fetched again"),
                 }
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }

@@ -26,13 +26,14 @@ use leben_contracts::ledger::merkle::{self, Hash, NodeReader, leaf_hash};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::tile::Builder;
+use leben_models::disclosure::Limits;
 use leben_models::{AlgorithmSpec, registry};
 use leben_privacy::Suite;
 use leben_privacy::secure_sum::{self, Directory, JobKeys, MemberKeys, Opening, Participant, RoundId, SlotKey};
 use leben_protocol::frame::{JobOrder, JobReport, Network, Order, Report};
 use leben_worker::agent::{Action, Agent, Setup};
 use leben_worker::budget::Budgets;
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::{Dataset, Declared, Floors, LocalPolicy};
 use leben_worker::mirror::{Mirror, MirrorKeys};
 use leben_worker::refusal::Refusal;
 
@@ -116,7 +117,7 @@ pub fn declared(auto_approve: bool) -> Declared {
         true => Err("not a condition".to_owned()),
         false => Ok(()),
     };
-    let mut declared = Declared::new(vec![dataset()], Arc::new(check), LocalPolicy::new(auto_approve));
+    let mut declared = Declared::new(vec![dataset()], Arc::new(check), LocalPolicy::new(auto_approve, Floors::NONE));
     declared.set_rows(&code("heart"), 123);
     declared
 }
@@ -180,6 +181,7 @@ pub fn terms() -> Terms {
             hospitals_min: 3,
             secure_sum: true,
             threshold: 3,
+            disclosure: Disclosure::default(),
         },
         price: Price { total_credits: 0, splits: vec![], per_round: 0, deposit: 0 },
         delivery: Delivery {
@@ -547,7 +549,7 @@ impl Others {
         };
         let params = named.params.into_iter().map(|(key, value)| (key, param(value))).collect();
         let spec = AlgorithmSpec { name: named.name.to_string(), version: 1, params };
-        let algorithm = registry::build(&spec).unwrap();
+        let algorithm = registry::controlled(&spec, Limits::default()).unwrap();
         let state = algorithm.start(None).unwrap();
         let layout = algorithm.layout(&state, 3).unwrap();
         let root = leben_contracts::ledger::checkpoint::Checkpoint::of(net.note.as_ref().unwrap()).unwrap().root;

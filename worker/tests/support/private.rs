@@ -12,7 +12,7 @@ use leben_models::promise::epsilon_added_micro;
 use leben_models::{Algorithm as Runnable, AlgorithmSpec, registry};
 use leben_worker::agent::{Action, Agent, Setup};
 use leben_worker::budget::{Budget, Budgets, Limits};
-use leben_worker::declared::{Dataset, Declared, LocalPolicy};
+use leben_worker::declared::{Dataset, Declared, Floors, LocalPolicy};
 
 use super::*;
 
@@ -21,7 +21,7 @@ pub const LIMITS: Limits =
 
 pub fn open(limits: Option<Limits>) -> Declared {
     let dataset = Dataset { budget: limits, ..dataset() };
-    let mut declared = Declared::new(vec![dataset], Arc::new(|_, _| Ok(())), LocalPolicy::new(true));
+    let mut declared = Declared::new(vec![dataset], Arc::new(|_, _| Ok(())), LocalPolicy::new(true, Floors::NONE));
     declared.set_rows(&code("heart"), 123);
     declared
 }
