@@ -41,7 +41,8 @@ def leaves(ledger, size, head):
 
 def signers(place, action, envelope, ring):  # ring: key id -> party and key; changed as the action says
     body, message = action["body"], b"DSSEv1 %d %s %%d %%s" % (len(envelope["payloadType"]), envelope["payloadType"].encode())
-    joining = [body["coordinator"], *body["admins"]] if action["kind"] == "Genesis" else [{"party": action["actor"], **body}]
+    founders = action["kind"] in ("Genesis", "Handover")
+    joining = [body["coordinator"], *body.get("admins", [])] if founders else [{"party": action["actor"], **body}]
     new = {sha(bytes.fromhex(one["keys"]["party"])).hex(): (one["party"], bytes.fromhex(one["keys"]["party"])) for one in joining if "keys" in one}
     payload, keys, signed = decode(envelope["payload"]), {**ring, **new}, []
     for each in envelope["signatures"]:

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use leben::home::Home;
 use leben::ledger::{Ledger, LedgerError};
@@ -94,6 +95,11 @@ fn a_team_follows_the_ledger_itself_and_the_first_policy_verifies_the_whole() {
         assert_eq!((again.size(), again.state()), (world.leaves.len() as u64, &world.state));
         let good = verify(&home.ledger_dir(), &Wish { policy, known, ..Wish::default() }).unwrap();
         assert_eq!(good.size, world.leaves.len() as u64);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/read_ledger.py");
+        let mut python = Command::new("python3");
+        let ran =
+            python.arg("-B").arg(script).arg(home.ledger_dir()).arg(home.ledger_dir().join("policy")).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 
         // The old coordinator goes on beside it.
         let mut more = world.leaves.clone();
@@ -161,6 +167,16 @@ fn the_largest_certificate_goes_on_and_two_that_contradict_each_other_are_a_prov
         fs::write(&proof, evidence.to_json()).unwrap();
         let policy = Some(long.join("mirror/public/policy"));
         assert_eq!(verify(&proof, &Wish { policy, ..Wish::default() }).unwrap_err().exit_code(), 8);
+    }
+    #[cfg(feature = "demo")]
+    for policy in [None, Some(long.join("mirror/public/policy"))] {
+        use leben_coordinator::io::fatal::Fatal;
+        use leben_coordinator::io::handover::{Wish, prepare};
+        let (from, out) = ([long.clone(), forked.clone()], dir.path().join("handover.json"));
+        let wish = Wish { from: &from, policy: policy.as_deref(), party: None, days: 7, out: &out };
+        let refused = prepare(&dir.path().join("next"), &wish).unwrap_err();
+        assert!(matches!(&refused, Fatal::Handover(error) if error.exit_code() == 8), "{refused}");
+        assert!(!out.exists() && dir.path().join("handover.fork.json").is_file());
     }
     // A copy that was touched.
     fs::write(forked.join("mirror/public/checkpoint"), "nonsense").unwrap();

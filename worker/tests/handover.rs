@@ -11,6 +11,7 @@ use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::merkle::{Tree, leaf_hash};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::tile::Builder;
@@ -71,6 +72,12 @@ fn by_the_old_key(net: &Net) -> Note {
     let mut old = Note::new(note.text().to_owned()).unwrap();
     old.push(log_signer().sign(note.text(), 0)).unwrap();
     old
+}
+
+fn tree(leaves: &[Vec<u8>]) -> Tree {
+    let mut tree = Tree::default();
+    leaves.iter().for_each(|leaf| tree.append(leaf_hash(leaf)));
+    tree
 }
 
 #[test]
@@ -137,6 +144,23 @@ fn a_hospital_that_joins_later_takes_the_whole_past_with_the_certificates_of_the
         assert!(matches!(mirror.poll_early(), Some(Ok(Published::New(_)))));
     }
     assert_eq!(mirror.certified_size(), size + 1);
+
+    // In steps, each under a checkpoint by the new key, though the old one was in force there.
+    let mut stepwise = Mirror::new(new_log().vkey(), "h1", mirror_keys("h1"), None).unwrap();
+    for (from, to) in [(0, 4), (4, size)] {
+        let leaves = &net.leaves[..usize::try_from(to).unwrap()];
+        let mut note = Note::new(Checkpoint::new(ORIGIN, to, tree(leaves).root()).to_string()).unwrap();
+        note.push(new_log().sign(note.text(), 0)).unwrap();
+        let proof = net.proof(from, to);
+        stepwise.handle_entries(from, leaves[usize::try_from(from).unwrap()..].to_vec()).unwrap();
+        let body = AddCheckpoint::new(from, proof, note).unwrap().to_string();
+        assert_eq!(stepwise.handle_cosign(net.now_ms, body.as_bytes()).unwrap().size, to);
+    }
+    stepwise.handle_entries(size, net.leaves[usize::try_from(size).unwrap()..].to_vec()).unwrap();
+    stepwise.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap();
+    for note in &turns {
+        assert!(matches!(stepwise.handle_publish(note), Ok(Published::New(_))));
+    }
 
     // A stranger's key is nobody's, before and after.
     let stranger = NoteSigner::new(ORIGIN, KeyType::Ed25519, key("stranger", "log")).unwrap();

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::deployment::{Deployment, HOSPITALS, Said, files_below, said};
+use crate::faults::io_errors::can_trace;
 use crate::process::{Process, program, wait_until};
 use crate::rows::{self, JobFile};
 
@@ -96,6 +97,51 @@ fn job(deployment: &mut Deployment, sets: &[&str]) -> String {
     contract
 }
 
+/// `aker` holds entries beyond the certificate: its copy is exchanged, its record replaced, its network changed.
+fn a_follower_that_is_killed_at_any_rename_goes_on_where_it_was(deployment: &Deployment, size: u64) {
+    if !can_trace() {
+        return;
+    }
+    let file = deployment.path("handover.json");
+    let mut killed = 0;
+    loop {
+        let crashed = deployment.path(&format!("crashed-{killed}"));
+        copy(&deployment.path("aker"), &crashed);
+        let inject = format!("inject=rename:signal=SIGKILL:when={}", killed + 1);
+        let follow = |command: &mut Command| {
+            command.arg("--dir").arg(&crashed).args([
+                "handover",
+                "follow",
+                file.to_str().unwrap(),
+                "--address",
+                "next.example:1",
+            ]);
+            said(command)
+        };
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", &inject, "--"]);
+        let said_first = follow(traced.arg(program("leben-worker")));
+        if said_first.code != 0 {
+            let unfrozen =
+                said(Command::new(program("leben-worker")).arg("--dir").arg(&crashed).args(["handover", "unfreeze"]));
+            assert!(unfrozen.code != 0 || unfrozen.out.contains("is not frozen"), "{unfrozen:?}");
+            follow(&mut Command::new(program("leben-worker"))).ok();
+        }
+        for file in ["witness", "mirror/state/HEAD", "mirror/public/checkpoint"] {
+            assert_eq!(size_of(&crashed.join(file)), size, "killed at rename {killed}: {file}");
+        }
+        assert!(!crashed.join("frozen.json").exists());
+        assert!(fs::read_to_string(crashed.join("network.json")).unwrap().contains("next.example:1"));
+        deployment.leben(&["verify", crashed.join("mirror/public").to_str().unwrap()]).ok();
+        fs::remove_dir_all(&crashed).unwrap();
+        if said_first.code == 0 {
+            break;
+        }
+        killed += 1;
+    }
+    assert!(killed > 5, "only {killed} renames");
+}
+
 #[test]
 fn a_lost_coordinator_is_replaced_and_everything_final_goes_on() {
     let mut deployment = Deployment::running(100);
@@ -161,6 +207,7 @@ fn a_lost_coordinator_is_replaced_and_everything_final_goes_on() {
     assert!(sign(&deployment, "cluj", &["--yes"]).ok().contains("complete"));
     finish(&deployment).ok();
     finish(&deployment).complains(&["holds a coordinator already"]);
+    a_follower_that_is_killed_at_any_rename_goes_on_where_it_was(&deployment, size);
 
     // Follow: three of four are enough, and their running agents go on by themselves.
     serve_next(&mut deployment);

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::config::Config;
 use super::join::Network;
 use super::keys::Keys;
-use super::{request, sources};
+use super::{handover, request, sources};
 use crate::agent::{CLOCK_WARN_MS, compare_clocks};
 
 /// One thing that was looked at.
@@ -39,6 +39,9 @@ pub async fn check(folder: &Path, clock: Clock) -> Vec<Line> {
         "configuration",
         config.as_ref().map(|c| format!("{} data sets", c.datasets.len())).map_err(ToString::to_string),
     );
+    if !matches!(handover::frozen(folder), Ok(None)) {
+        say("handover", Err(handover::FROZEN.to_owned()));
+    }
     let keys = Keys::load(&folder.join("keys"));
     let party = keys.as_ref().map(|keys| format!("link key {}", fingerprint(&keys.public().tls.to_bytes())));
     say("keys", party.map_err(ToString::to_string));

@@ -46,7 +46,7 @@ pub struct Frozen {
     pub at_ms: u64,
     /// The key of the log it has stopped for, C2SP.
     pub log_vkey: String,
-    /// Identity of the Handover that it has signed.
+    /// Identity of the Handover that it has signed, or begun to follow.
     pub signed: Option<Hash32>,
 }
 
@@ -176,7 +176,7 @@ pub async fn unfreeze(folder: &Path, clock: Clock) -> Result<String, String> {
     let Some(frozen) = frozen(folder).map_err(words)? else { return Ok("this hospital is not frozen".to_owned()) };
     if let Some(identity) = frozen.signed {
         return Err(format!(
-            "this hospital has signed the Handover {identity}: the others may go on with it at any time. If it signed for the old coordinator \
+            "this hospital has signed the Handover {identity}, or begun to follow it: the others may go on with it at any time. If it signed for the old coordinator \
              again there could be two histories. Follow the new one: leben-worker handover follow"
         ));
     }
@@ -309,6 +309,9 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
                 "{lacks}: without a quorum of the hospitals nobody may go on. This hospital stays frozen"
             ));
         }
+        // Whoever is interrupted in what follows can only go on with it: the old key's record may be cut back already.
+        let identity = Hash32(file.as_envelope().payload_hash());
+        keep(folder, &Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: Some(identity) })?;
         let keys = [vec![log.clone()], state.log_vkeys()].concat();
         let kept = cut_back(folder, store, &body, &keys)?;
         let network = Network {

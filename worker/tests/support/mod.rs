@@ -359,6 +359,12 @@ impl Net {
         self.act(name, Some(contract), record.into(), &[name]).unwrap();
     }
 
+    /// A consistency proof between two sizes.
+    pub fn proof(&self, from: u64, to: u64) -> Vec<Hash> {
+        let Ok(proof) = merkle::consistency(&Leaves(&self.leaves), from, to);
+        proof
+    }
+
     /// The body of an add-checkpoint request for everything so far.
     pub fn cosign_body(&self, old_size: u64) -> Vec<u8> {
         let size = self.leaves.len() as u64;
