@@ -91,10 +91,14 @@ fn job(deployment: &mut Deployment, sets: &[&str]) -> String {
     let contract = deployment.submit(&job.text())["contract"].as_str().unwrap().to_owned();
     let hospitals: Vec<&str> = sets.iter().map(|set| set.split('/').next().unwrap()).collect();
     deployment.approve(&hospitals, &contract);
-    let mut watch = deployment.watch(&contract);
+    delivered(deployment, &contract);
+    contract
+}
+
+fn delivered(deployment: &mut Deployment, contract: &str) {
+    let mut watch = deployment.watch(contract);
     let end = deployment.end_of(&mut watch);
     assert_eq!((&end["phase"], &end["ok"]), (&"Delivered".into(), &true.into()), "{end} {}", watch.complained());
-    contract
 }
 
 /// `aker` holds entries beyond the certificate: its copy is exchanged, its record replaced, its network changed.
@@ -279,6 +283,8 @@ fn a_ledger_that_was_frozen_in_good_order_is_handed_over_and_a_hospital_refuses_
     deployment.run("aker");
     deployment.keygen("another", 0);
 
+    let open = deployment.submit(&JobFile::default().text())["contract"].as_str().unwrap().to_owned();
+
     let draft = ["action", "draft", "freeze", "--code", "moving", "-o", "freeze.json"];
     leben_of(&deployment, &admin, &draft).ok();
     for key in ["admin", "aker", "basel", "cluj"] {
@@ -317,5 +323,44 @@ fn a_ledger_that_was_frozen_in_good_order_is_handed_over_and_a_hospital_refuses_
     team_follows(&deployment, &deployment.path("team"));
     // With the home that was refused, and an invite of the new coordinator.
     deployment.keygen("late", 0);
+    // A contract that was proposed before, under the new one.
+    deployment.approve(&HOSPITALS, &open);
+    delivered(&mut deployment, &open);
+    deployment.export("exported");
+}
+
+#[test]
+fn a_job_that_was_running_when_the_coordinator_was_lost_ends_in_words_and_the_next_one_runs() {
+    let mut deployment = Deployment::running(2_000);
+    let text = JobFile { more_fits: 3, ..JobFile::default() }.text();
+    let contract = deployment.submit(&text)["contract"].as_str().unwrap().to_owned();
+    deployment.approve(&HOSPITALS, &contract);
+    let mut watch = deployment.watch(&contract);
+    let checkpoint = deployment.path("coordinator/jobs").join(&contract).join("job.json");
+    wait_until("the job runs", || fs::read_to_string(&checkpoint).is_ok_and(|job| job.contains("\"stage\": 1")));
+    deployment.coordinator.take().unwrap().kill();
+    watch.kill();
+    fs::remove_dir_all(deployment.path("coordinator")).unwrap();
+    for hospital in HOSPITALS {
+        deployment.worker(hospital, &["handover", "freeze"]).ok();
+    }
+    prepare(&deployment, &HOSPITALS).ok();
+    let source = deployment.path("next/source");
+    let source = ["--ledger", source.to_str().unwrap()];
+    for hospital in &HOSPITALS[1..] {
+        sign(&deployment, hospital, &[&["--yes"], &source[..]].concat()).ok();
+    }
+    finish(&deployment).ok();
+    serve_next(&mut deployment);
+    let source = deployment.path("coordinator/source");
+    for hospital in HOSPITALS {
+        follow_with(&deployment, hospital, &["--ledger", source.to_str().unwrap()]).ok();
+    }
+    team_follows(&deployment, &deployment.path("team"));
+    let mut watch = deployment.watch(&contract);
+    let end = deployment.end_of(&mut watch);
+    assert_eq!((&end["phase"], &end["ok"]), (&"Aborted".into(), &false.into()), "{end} {}", watch.complained());
+    let sets: Vec<String> = HOSPITALS.iter().map(|hospital| format!("{hospital}/cohort")).collect();
+    job(&mut deployment, &sets.iter().map(String::as_str).collect::<Vec<_>>());
     deployment.export("exported");
 }
