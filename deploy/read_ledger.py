@@ -51,6 +51,9 @@ def signers(place, action, envelope, ring):  # ring: key id -> party and key; ch
         check(is_signed(key, decode(each["sig"]), message % (len(payload), payload)), f"{place}: the signature by {party} does not verify")
         signed.append(party)
     gone = {party for party, _ in new.values()} | ({body["party"]} if action["kind"] == "KeyRevoke" else set())
+    if founders:  # the coordinator under no key id: a Handover to another party ends its keys
+        gone |= {ring[""][0]} if ring else set()
+        new[""] = (body["coordinator"]["party"], b"")
     for keyid in [keyid for keyid in ring if ring[keyid][0] in gone]: del ring[keyid]
     ring.update(new)
     return signed

@@ -14,7 +14,9 @@ use leben_contracts::agreement::body::*;
 use leben_contracts::agreement::party::{PartyKeys, Role};
 use leben_contracts::handover::{self, HandoverError, choose};
 use leben_contracts::ledger::action_file::ActionFile;
+use leben_contracts::ledger::entry::{Entry, Envelope};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
+use leben_contracts::ledger::store::Mirror;
 use support::{HOSPITALS, ORIGIN, World, home, id, key, note_by, public, sealing, turn_sizes};
 
 fn new_log() -> NoteSigner {
@@ -23,14 +25,18 @@ fn new_log() -> NoteSigner {
 
 /// A Handover from here on, signed by the new coordinator and these hospitals.
 fn handover(world: &World, signers: &[&str]) -> ActionFile {
+    handover_to("coordinator", world, signers)
+}
+
+fn handover_to(party: &str, world: &World, signers: &[&str]) -> ActionFile {
     let keys = PartyKeys { party: public("next", "party"), witness: None, validator: None, tls: public("next", "tls") };
     let body = Handover {
-        coordinator: Founder { party: id("coordinator"), keys, sealing: sealing("next") },
+        coordinator: Founder { party: id(party), keys, sealing: sealing("next") },
         size: world.state.next_index(),
         root: world.state.root(),
         log_key: public("next", "log"),
     };
-    let actor = id("coordinator");
+    let actor = id(party);
     let action = world.state.draft(&body.into(), None, &world.header(&actor, Role::Coordinator)).unwrap();
     let mut file = ActionFile::draft(&action).unwrap();
     for name in [&["next"], signers].concat() {
@@ -95,11 +101,8 @@ fn a_team_follows_the_ledger_itself_and_the_first_policy_verifies_the_whole() {
         assert_eq!((again.size(), again.state()), (world.leaves.len() as u64, &world.state));
         let good = verify(&home.ledger_dir(), &Wish { policy, known, ..Wish::default() }).unwrap();
         assert_eq!(good.size, world.leaves.len() as u64);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/read_ledger.py");
-        let mut python = Command::new("python3");
-        let ran =
-            python.arg("-B").arg(script).arg(home.ledger_dir()).arg(home.ledger_dir().join("policy")).output().unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let (ok, said) = python(&home.ledger_dir(), &home.ledger_dir().join("policy"));
+        assert!(ok, "{said}");
 
         // The old coordinator goes on beside it.
         let mut more = world.leaves.clone();
@@ -126,6 +129,40 @@ fn a_home_of_another_ledger_takes_none_of_this() {
     let note = note_by(&new_log(), &world.leaves, &HOSPITALS);
     let refused = extend(&home, &mut ledger, &world, &note, before).unwrap_err();
     assert!(matches!(refused, LedgerError::Key), "{refused}");
+}
+
+/// What `deploy/read_ledger.py` says.
+fn python(ledger: &Path, policy: &Path) -> (bool, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/read_ledger.py");
+    let ran = Command::new("python3").arg("-B").arg(script).arg(ledger).arg(policy).output().unwrap();
+    (ran.status.success(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
+}
+
+#[test]
+fn another_party_takes_over_and_the_one_before_signs_nothing_more() {
+    let mut world = World::new();
+    let file = handover_to("successor", &world, &HOSPITALS[..3]);
+    world.push(file.into_envelope().unwrap());
+    for late in [false, true] {
+        if late {
+            // The log's new key signed it all the same, and every hospital: not the reader, who knows the keys.
+            let actor = id("coordinator");
+            let action =
+                world.state.draft(&Heartbeat {}.into(), None, &world.header(&actor, Role::Coordinator)).unwrap();
+            let envelope = Envelope::sign(&action, &[&key("coordinator", "party")]).unwrap();
+            world.leaves.push(Entry::new(envelope, world.now_ms).unwrap().bytes().to_vec());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (public, policy) = (dir.path().join("public"), dir.path().join("policy"));
+        let mut mirror = Mirror::open(&public, &dir.path().join("state"), new_log().vkey()).unwrap();
+        let note = note_by(&new_log(), &world.leaves, &HOSPITALS);
+        mirror.append(&world.leaves, &note).unwrap();
+        mirror.publish(&note).unwrap();
+        fs::write(&policy, world.state.witness_policy().unwrap().to_string()).unwrap();
+        let (ok, said) = python(&public, &policy);
+        assert_eq!(ok, !late, "{said}");
+        assert!(!late || said.contains("which is nobody's"), "{said}");
+    }
 }
 
 fn published(world: &World, dir: &Path, cosigners: &[&str]) -> std::path::PathBuf {

@@ -56,7 +56,14 @@ fn follow_with(deployment: &Deployment, hospital: &str, more: &[&str]) -> Said {
 }
 
 fn prepare(deployment: &Deployment, from: &[&str]) -> Said {
+    prepare_as(deployment, "coordinator", from)
+}
+
+fn prepare_as(deployment: &Deployment, party: &str, from: &[&str]) -> Said {
     let mut args = vec!["handover", "prepare", "-o", "handover.json"];
+    if party != "coordinator" {
+        args.extend(["--party", party]);
+    }
     from.iter().for_each(|from| args.extend(["--from", from]));
     next(deployment, &args)
 }
@@ -331,6 +338,15 @@ fn a_ledger_that_was_frozen_in_good_order_is_handed_over_and_a_hospital_refuses_
 
 #[test]
 fn a_job_that_was_running_when_the_coordinator_was_lost_ends_in_words_and_the_next_one_runs() {
+    a_job_is_cut_short_by_a_handover_to("coordinator");
+}
+
+#[test]
+fn another_party_takes_over_and_what_needed_the_one_before_ends() {
+    a_job_is_cut_short_by_a_handover_to("successor");
+}
+
+fn a_job_is_cut_short_by_a_handover_to(party: &str) {
     let mut deployment = Deployment::running(2_000);
     let text = JobFile { more_fits: 3, ..JobFile::default() }.text();
     let contract = deployment.submit(&text)["contract"].as_str().unwrap().to_owned();
@@ -338,13 +354,14 @@ fn a_job_that_was_running_when_the_coordinator_was_lost_ends_in_words_and_the_ne
     let mut watch = deployment.watch(&contract);
     let checkpoint = deployment.path("coordinator/jobs").join(&contract).join("job.json");
     wait_until("the job runs", || fs::read_to_string(&checkpoint).is_ok_and(|job| job.contains("\"stage\": 1")));
+    let offered = deployment.leben(&["catalog", "--json"]).json()["algorithms"].as_array().unwrap().len();
     deployment.coordinator.take().unwrap().kill();
     watch.kill();
     fs::remove_dir_all(deployment.path("coordinator")).unwrap();
     for hospital in HOSPITALS {
         deployment.worker(hospital, &["handover", "freeze"]).ok();
     }
-    prepare(&deployment, &HOSPITALS).ok();
+    prepare_as(&deployment, party, &HOSPITALS).ok();
     let source = deployment.path("next/source");
     let source = ["--ledger", source.to_str().unwrap()];
     for hospital in &HOSPITALS[1..] {
@@ -360,6 +377,9 @@ fn a_job_that_was_running_when_the_coordinator_was_lost_ends_in_words_and_the_ne
     let mut watch = deployment.watch(&contract);
     let end = deployment.end_of(&mut watch);
     assert_eq!((&end["phase"], &end["ok"]), (&"Aborted".into(), &false.into()), "{end} {}", watch.complained());
+    wait_until("the algorithms are offered", || {
+        deployment.leben(&["catalog", "--json"]).json()["algorithms"].as_array().is_some_and(|all| all.len() >= offered)
+    });
     let sets: Vec<String> = HOSPITALS.iter().map(|hospital| format!("{hospital}/cohort")).collect();
     job(&mut deployment, &sets.iter().map(String::as_str).collect::<Vec<_>>());
     deployment.export("exported");

@@ -90,7 +90,7 @@ pub struct Freeze {
 }
 
 /// Another coordinator goes on, or the same one with other keys. Signed by the party key that it brings and by a quorum of the
-/// validators' party keys. It names the log that it goes on from, its own place included, so it fits one history and one index of it.
+/// validators' party keys. Where it is another party, the keys of the one before are revoked by the same entry. It names the log that it goes on from, its own place included, so it fits one history and one index of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handover {

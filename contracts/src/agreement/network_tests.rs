@@ -4,6 +4,7 @@ use super::body::*;
 use super::error::{Reason, StepError};
 use super::hash::Hash32;
 use super::party::Role;
+use super::table::Phase;
 use super::world::*;
 use crate::ledger::entry::{EntryError, Envelope, origin_hash};
 
@@ -175,7 +176,7 @@ fn a_handover_fits_one_place_and_takes_a_quorum_and_new_keys() {
     // Another party takes over: the one before keeps its name and loses the role.
     handed(&mut w, "coord2", "coord2").unwrap();
     assert_eq!(w.state.coordinator(), Some(&id("coord2")));
-    assert!(!w.state.party("coord").unwrap().has_role(Role::Coordinator));
+    assert!(!w.state.party("coord").unwrap().has_role(Role::Coordinator) && w.state.keys("coord").is_none());
     let back = handover(&w, "coord2", "coord2-newer");
     says(
         &mut w,
@@ -185,6 +186,17 @@ fn a_handover_fits_one_place_and_takes_a_quorum_and_new_keys() {
         "must be a new one",
     );
     w.signed("newcomer", None, enrol("newcomer").into(), &["newcomer", "coord2"]).unwrap();
+}
+
+#[test]
+fn contracts_go_on_under_the_same_party_and_end_with_another_one() {
+    let (mut w, c) = running();
+    handed(&mut w, "coord", "coord-new").unwrap();
+    assert_eq!(w.state.contract(&c).unwrap().phase, Phase::Executable);
+    let held = w.state.credits(&id("team"));
+    handed(&mut w, "coord2", "coord2").unwrap();
+    assert_eq!(w.state.contract(&c).unwrap().phase, Phase::Aborted);
+    assert!(w.state.credits(&id("team")) > held, "what was in escrow goes back");
 }
 
 fn body_transfer(credits: u64) -> Body {

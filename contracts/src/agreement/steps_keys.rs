@@ -2,7 +2,8 @@
 //!
 //! A revoked party cannot sign, so nothing may wait for it any more. In the very entry that revokes its keys it leaves the witness
 //! policy, its offers are withdrawn, its data leaves the contracts that have not delivered yet (as by its own Revoke), and contracts
-//! that cannot do without it end as aborted. What was signed before stays as it was signed.
+//! that cannot do without it end as aborted. A Handover to another party does the same to the coordinator of before. What was signed before
+//! stays as it was signed.
 
 use super::accounts::Transfer;
 use super::body::{KeyRevoke, KeyRotate, quorum};
@@ -89,7 +90,7 @@ impl Step<'_> {
         Ok(vec![Change::Party(Box::new(party))])
     }
 
-    fn end_period(&self, party: &mut Party) {
+    pub(super) fn end_period(&self, party: &mut Party) {
         if let Some(period) = party.periods.last_mut() {
             period.until_index = Some(self.index);
         }
@@ -142,7 +143,7 @@ impl Step<'_> {
     }
 
     /// Its offers go: nobody could sign a contract about them.
-    fn offers_of(&self, id: &PartyId) -> Vec<Change> {
+    pub(super) fn offers_of(&self, id: &PartyId) -> Vec<Change> {
         let datasets = self.state.datasets.iter().filter(|(_, d)| d.owner == *id);
         let algorithms = self.state.algorithms.iter().filter(|(_, a)| a.provider == *id);
         let computes = self.state.computes.iter().filter(|(_, c)| c.provider == *id);
@@ -152,7 +153,7 @@ impl Step<'_> {
         gone
     }
 
-    fn contracts_without(&self, id: &PartyId) -> Result<Vec<Change>, Reason> {
+    pub(super) fn contracts_without(&self, id: &PartyId) -> Result<Vec<Change>, Reason> {
         let (mut changes, mut money): (Vec<Change>, Vec<Transfer>) = (Vec::new(), Vec::new());
         for before in self.state.open_contracts() {
             let mut after = before.clone();

@@ -2,7 +2,7 @@
 
 use super::body::{Founder, Genesis, Handover, PartyEnrol, PolicyChange, quorum};
 use super::error::{Reason, mismatch};
-use super::party::{KeyPeriod, OrgKind, Party, Role};
+use super::party::{KeyPeriod, OrgKind, Party, PartyId, Role};
 use super::state::{Change, PolicyRecord};
 use super::step::Step;
 use std::collections::BTreeSet;
@@ -180,14 +180,24 @@ impl Step<'_> {
         periods.push(KeyPeriod { from_index: self.index, until_index: None, keys, sealing });
         let (id, kind, roles) = (new.party.clone(), OrgKind::Coordinator, COORDINATOR_ROLES.to_vec());
         let mut changes = vec![Change::Party(Box::new(Party { id, kind, roles, periods }))];
-        let old = self.state.coordinator.as_ref().filter(|old| **old != new.party);
-        if let Some(old) = old.and_then(|id| self.state.parties.get(id)) {
-            let mut old = old.clone();
-            old.roles.retain(|r| *r != Role::Coordinator);
-            changes.push(Change::Party(Box::new(old)));
+        if let Some(old) = self.state.coordinator.as_ref().filter(|old| **old != new.party) {
+            changes.extend(self.coordinator_gone(old)?);
         }
         changes.push(Change::Coordinator(new.party.clone(), body.log_key));
         changes.push(Change::Frozen(false));
+        Ok(changes)
+    }
+}
+
+impl Step<'_> {
+    /// Another party is the coordinator from here on. Whoever has the keys of the one before must not speak for running contracts.
+    fn coordinator_gone(&self, old: &PartyId) -> Result<Vec<Change>, Reason> {
+        let mut party = self.enrolled(old)?.clone();
+        party.roles.retain(|role| *role != Role::Coordinator);
+        self.end_period(&mut party);
+        let mut changes = vec![Change::Party(Box::new(party))];
+        changes.extend(self.offers_of(old));
+        changes.extend(self.contracts_without(old)?);
         Ok(changes)
     }
 }

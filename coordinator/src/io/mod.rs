@@ -147,6 +147,7 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     let witnesses = config.outside_witnesses().map_err(Fatal::Start)?;
     let observers = witnesses.iter().map(|witness| witness.vkey.clone()).collect();
     let batch_max = config.batch_entries_max;
+    let committed = log_store.size();
     // Where links are ended for the peers of an earlier life; the log's key outlives every link key.
     let life = Zeroizing::new(log_key.to_bytes());
     let (ledger, writer) =
@@ -155,7 +156,7 @@ pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fat
     for witness in witnesses {
         tasks.spawn(outside::keep(witness, ledger.clone(), metrics.clone()));
     }
-    setup::offer_algorithms(&ledger).await?;
+    setup::offer_algorithms(&ledger, committed);
     tasks.spawn(index::keep(store.path("state/index"), ledger.clone()));
     let (events, waiting) = mpsc::channel(EVENTS_MAX);
     let spool = Arc::new(Spool::open(&store.path("spool"))?);

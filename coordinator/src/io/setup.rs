@@ -123,28 +123,26 @@ pub fn invite(dir: &Path, invited: &Invited, address: Option<String>) -> Result<
     })
 }
 
-/// Offers the built-in algorithms that are not on the ledger yet.
-pub async fn offer_algorithms(ledger: &Ledger) -> Result<(), Fatal> {
-    let known: Vec<Hash32> =
-        ledger.with_final(|state, _| state.algorithms().values().map(|record| record.offer.digest).collect());
-    for built_in in leben_models::registry::all() {
-        let digest = Hash32(built_in.digest);
-        if known.contains(&digest) {
-            continue;
+/// Offers the built-in algorithms that are not on the ledger, once the `committed` entries are final: a Handover among them may withdraw
+/// those of the coordinator of before. Beside everything else: with hospitals as witnesses that waits until they are linked.
+pub fn offer_algorithms(ledger: &Ledger, committed: u64) {
+    let ledger = ledger.clone();
+    tokio::spawn(async move {
+        if ledger.watch_final().wait_for(|size| *size >= committed).await.is_err() {
+            return;
         }
-        let body = Body::AlgorithmOffer(AlgorithmOffer {
-            name: Code::new(built_in.name).map_err(start)?,
-            version: Code::new(&built_in.version.to_string()).map_err(start)?,
-            digest,
-            trains_model: true,
-        });
-        let ledger = ledger.clone();
-        // Beside everything else: with hospitals as witnesses it becomes final only when they are linked.
-        tokio::spawn(async move {
-            if let Err(reject) = ledger.append_own(None, body).await {
-                tracing::warn!(%reject, "an algorithm could not be offered");
-            }
-        });
-    }
-    Ok(())
+        let known: Vec<Hash32> =
+            ledger.with_final(|state, _| state.algorithms().values().map(|record| record.offer.digest).collect());
+        for built_in in leben_models::registry::all().into_iter().filter(|b| !known.contains(&Hash32(b.digest))) {
+            let (name, version) = (Code::new(built_in.name), Code::new(&built_in.version.to_string()));
+            let (Ok(name), Ok(version)) = (name, version) else { continue };
+            let body = AlgorithmOffer { name, version, digest: Hash32(built_in.digest), trains_model: true };
+            let ledger = ledger.clone();
+            tokio::spawn(async move {
+                if let Err(reject) = ledger.append_own(None, Body::AlgorithmOffer(body)).await {
+                    tracing::warn!(%reject, "an algorithm could not be offered");
+                }
+            });
+        }
+    });
 }
