@@ -213,7 +213,8 @@ fn history(store: &Store, body: &Handover, ledger: Option<&Path>) -> Result<Stat
     };
     let chosen = choose(&[ledger.to_owned()], None).map_err(words)?;
     let of = chosen.checkpoint.size;
-    if chosen.checkpoint.origin != origin || !extends(&chosen.dir, of, body.size, &body.root).map_err(words)? {
+    let ours = own.keys().first().is_some_and(|log| chosen.state.log_vkeys().contains(log));
+    if !ours || !extends(&chosen.dir, of, body.size, &body.root).map_err(words)? {
         return Err(format!("{} is not the history that this Handover goes on from", ledger.display()));
     }
     if let Some(root) = root
