@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Name {
-    /// Whole rounds over QUIC on loopback, 3 and 8 hospitals, 10^3 to 10^7 numbers, protected and plain.
+    /// Whole rounds over QUIC on loopback, 3 and 8 hospitals, 10^3 to 10^8 numbers: protected, plain, and quinn alone.
     Round {
         /// 3 hospitals, 10^3 and 10^6 numbers.
         #[arg(long)]

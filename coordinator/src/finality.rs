@@ -4,6 +4,8 @@
 //! checkpoint durably (the certificate round of LEDGER): from then on no loss of the coordinator can take it back. One is being
 //! cosigned at a time, and while one is certified the next is cosigned already, unless the first changes who has to sign; what is
 //! committed meanwhile goes with the one after.
+//!
+//! `asking.rs`: what a witness is asked; `observed.rs`: cosignatures that stand on a checkpoint and count for nothing.
 
 mod asking;
 mod observed;

@@ -11,8 +11,9 @@
 //! | watch | coordinator | [`frame::Progress`] until the job ends |
 //!
 //! Read in this order: [`limits`] (every bound), [`frame`] (every message), [`codec`] and [`wire`] (the only way to
-//! bytes, and who may take it), [`reject`] (what a peer is told), then, with the feature `quic`, `quic` (mutual TLS by ed25519 keys,
-//! framed streams, chunked transfer); with the feature `http`, `http` (one question to a witness or a mirror nobody here wrote).
+//! bytes, and who may take it), [`reject`] (what a peer is told), [`invite`] and [`key`] (what a person pastes and reads), [`backoff`],
+//! then, with the feature `quic`, `quic` (mutual TLS by ed25519 keys, framed streams, chunked transfer); with the
+//! feature `http`, `http` (one question to a witness or a mirror nobody here wrote).
 //!
 //! Nothing here is signed or hashed in its bincode form: signatures cover bytes defined in `privacy` and `contracts`.
 

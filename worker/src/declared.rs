@@ -56,7 +56,7 @@ pub struct Floors {
 }
 
 impl Default for Floors {
-    /// What the hospital's page of the README says, and why.
+    /// What README.md says under "What a result may show".
     fn default() -> Self {
         Self {
             hospitals_min: 3,

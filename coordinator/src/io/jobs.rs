@@ -2,7 +2,7 @@
 //!
 //! Actions are carried out in the order the core gave them, each to its end before the next, so that what must be on disk
 //! is there before what builds on it leaves. Two take as long as a vector is: a state is written by a thread of its own, an
-//! upload is added in steps between the events. The core waits for both.
+//! upload is added in steps between the events (`bulk.rs`). The core waits for both.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

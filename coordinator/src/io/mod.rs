@@ -1,10 +1,11 @@
 //! The shell: sockets, disks, the clock.
 //!
-//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`handover`] (another one's ledger), [`ledger`], `door`, `sequence` and `leaves` (the one writer), [`server`] (who is
-//! at the other end), [`author`], [`rotation`] and [`keys`] (the coordinator's own keys over time), [`requests`], [`enrol`], [`uploads`],
-//! [`spool`], [`lanes`] and [`states`] (what they want, and where vectors lie meanwhile), [`jobs`] with its [`events`] (the
-//! shell around the core's jobs), [`index`] and [`caches`] (what can be rebuilt), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses
-//! elsewhere), [`views`] (what hospitals show each other), [`fatal`] and [`clock`].
+//! [`config`] and [`store`] (the folder), [`setup`] (a new network), [`handover`] (another one's ledger), [`ledger`] (the one writer, with
+//! `recover`, `door`, `sequence`, `hear` and `leaves`), [`server`] (who is at the other end), [`author`], [`rotation`] and [`keys`] (the
+//! coordinator's own keys over time), [`requests`], [`enrol`], [`uploads`], [`spool`], [`lanes`] and [`states`] (what they want, and where
+//! vectors and models lie meanwhile), [`jobs`] with its [`events`] (the shell around the core's jobs), [`index`] and [`caches`]
+//! (what can be rebuilt), [`http`], [`metrics`] and [`traffic`] (what is shown), [`outside`] (witnesses elsewhere),
+//! [`views`] (what hospitals show each other), [`fatal`] and [`clock`].
 
 pub mod author;
 pub mod caches;

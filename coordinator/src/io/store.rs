@@ -12,6 +12,7 @@
 //! jobs/<contract>/state.part  a state that is being written; lost: worked out again
 //! jobs/<contract>/result    sealed to the AI team; the operator can delete it
 //! spool/                    see `spool`
+//! source/, handover.json    of a Handover: the history that goes on here, and the file that the hospitals signed; see `handover`
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,9 @@
 //! The whole agent of one hospital, without a socket, a disk or a clock: orders in, actions out.
 //!
 //! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent) (what is allowed) and the
-//! [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract meets them: `contracts.rs`
-//! (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `standing.rs` (people's decisions), `reviews.rs`, `gossip.rs`, `status.rs`.
+//! [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract meets them: `setup.rs`
+//! (what it starts from), `contracts.rs` (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `clocks.rs`,
+//! `standing.rs` (people's decisions), `reviews.rs` (results that wait for a person), `gossip.rs`, `status.rs`.
 //!
 //! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
 //! shell carries actions out in order and ends the process when one of the `Store..` fails.
