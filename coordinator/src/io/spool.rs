@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,16 +84,22 @@ impl Spool {
     }
 
     /// Stored chunks of an upload from `first` on, at most `count` of them.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a chunk is not what was stored.
     pub fn read(&self, id: UploadId, first: u64, count: usize) -> io::Result<Vec<Vec<u8>>> {
         let upload = self.upload(id)?;
         let upload = upload.lock().unwrap_or_else(PoisonError::into_inner);
         let first = usize::try_from(first).map_err(io::Error::other)?;
         let mut start = first.checked_sub(1).and_then(|before| upload.ends.get(before)).copied().unwrap_or(0);
         let mut chunks = Vec::new();
-        for end in upload.ends.iter().skip(first).take(count) {
+        for (end, leaf) in upload.ends.iter().zip(&upload.leaves).skip(first).take(count) {
             let bytes = usize::try_from(end.saturating_sub(start)).map_err(io::Error::other)?;
             let mut chunk = vec![0; bytes];
             upload.file.read_exact_at(&mut chunk, start)?;
+            if merkle::leaf_hash(&chunk) != *leaf {
+                return Err(changed(id, &upload.path));
+            }
             chunks.push(chunk);
             start = *end;
         }
@@ -152,9 +158,10 @@ impl Upload {
         if !fits(&chunk) {
             return Ok(false);
         }
-        self.file.write_all(&chunk)?;
-        let end = self.ends.last().copied().unwrap_or(0).saturating_add(chunk.len() as u64);
-        self.ends.push(end);
+        // Not at the file's cursor: a write that a full disk cut has moved it, and the chunk comes again.
+        let start = self.ends.last().copied().unwrap_or(0);
+        self.file.write_all_at(&chunk, start)?;
+        self.ends.push(start.saturating_add(chunk.len() as u64));
         self.leaves.push(merkle::leaf_hash(&chunk));
         Ok(true)
     }
@@ -172,8 +179,20 @@ impl Upload {
     }
 }
 
+fn changed(id: UploadId, path: &Path) -> io::Error {
+    let text = format!(
+        "the upload of the hospital in seat {} for slot {} is not on the disk as it was stored ({}): check the disk",
+        id.seat,
+        id.slot,
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
     use super::*;
 
     #[test]
@@ -192,6 +211,25 @@ mod tests {
         assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 3);
         spool.discard([1; 32], 4);
         assert_eq!(spool.upload(id).unwrap().lock().unwrap().chunks(), 0);
+    }
+
+    /// A full disk cuts a write after some bytes, and the chunk is sent again.
+    #[test]
+    fn a_cut_write_leaves_nothing_behind_and_a_flipped_bit_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&folder.path().join("spool")).unwrap();
+        let id = UploadId { contract: [1; 32], slot: 4, seat: 2 };
+        let upload = spool.upload(id).unwrap();
+        assert!(upload.lock().unwrap().push(b"first", |_| true).unwrap());
+        upload.lock().unwrap().file.seek(SeekFrom::Start(5)).unwrap();
+        upload.lock().unwrap().file.write_all(b"seco").unwrap();
+        assert!(upload.lock().unwrap().push(b"second one", |_| true).unwrap());
+        assert_eq!(spool.read(id, 0, 2).unwrap(), [b"first".to_vec(), b"second one".to_vec()]);
+        upload.lock().unwrap().file.write_all_at(b"S", 5).unwrap();
+        assert_eq!(spool.read(id, 0, 1).unwrap(), [b"first".to_vec()]);
+        let error = spool.read(id, 0, 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("seat 2 for slot 4"), "{error}");
     }
 
     /// Whatever was held of a chunk is completed by the rest of it; what does not fit is not stored.
