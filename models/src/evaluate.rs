@@ -11,7 +11,8 @@
 //!
 //! Cells of fewer than the terms' `cell_min` patients of a class do not show: a step of the curve has none or so many of either
 //! class, rows of the calibration table are joined until both classes have so many, and shares of a class that would count fewer
-//! are withheld.
+//! are withheld, and where patients share few scores, so are the figures from which whoever has the model could work those shares
+//! out. Features that are codes are held to the same rules as in a model.
 //!
 //! Parameters: `features`, `outcome`, `bins` (8192), `rows_max` (most rows of one hospital, 2^24).
 
@@ -19,7 +20,7 @@ use leben_privacy::{Contribution, Layout, Unmasked};
 
 use crate::algorithm::{Algorithm, Next, exact, segment, spec};
 use crate::design::{Design, Family};
-use crate::disclosure::{Census, Groups, Limits};
+use crate::disclosure::{Groups, Limits};
 use crate::finding::Finding;
 use crate::outcome::RowCounts;
 use crate::select::{BLOCK_ROWS, Block, Counts, reasons};
@@ -173,10 +174,8 @@ impl Algorithm for Evaluate {
     }
 
     fn groups(&self) -> Groups {
-        // The model was released before; what is new here are the classes, and the scores' cells, which the report joins.
-        let groups = self.design.groups().pop().into_iter().collect();
-        let wants = self.design.wants().to_vec();
-        Groups::Of(Census { wants, groups, classes: None, parameters: 0, whole: true })
+        // The model may be anybody's, and these rows others than it was made of.
+        self.design.census(true, 0, true)
     }
 
     fn rounds_max(&self) -> u32 {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use leben_models::disclosure::Limits;
 use leben_models::pooled::Fitted;
-use leben_models::{AlgorithmSpec, Column, Finding, Kind, Outcome, Table};
+use leben_models::{AlgorithmSpec, Column, Finding, Kind, Outcome, Table, registry};
 use support::{controlled, federated, stages, wdbc};
 
 const LIMITS: Limits = Limits { cell_min: 10, cell_hospitals_min: 2, dominance_percent: 10, cohort_min: 10 };
@@ -127,6 +127,46 @@ fn noughts_and_ones_as_numbers_are_counted_too() {
 }
 
 #[test]
+fn codes_as_numbers_are_counted_too() {
+    let tables = kinds([3, 2, 2]);
+    let told = outcome(controlled(&standardise("kind,age"), LIMITS, &tables));
+    assert_eq!(told.withheld(), ["moments of 'kind'"]);
+    let moments = told.grid("moments").unwrap();
+    assert!(moments.value("kind", "mean").is_none() && moments.value("kind", "sd").is_none());
+    assert!(moments.value("age", "mean").is_some());
+    // What a reader makes of the two: three equations for three kinds. E(kind - 1)(kind - 2) = 2 n3 / n.
+    let open = outcome(federated(&standardise("kind,age"), &tables));
+    let used = open.rows.used as f64;
+    let value = |column| open.grid("moments").unwrap().value("kind", column).unwrap();
+    let (mean, sd) = (value("mean"), value("sd"));
+    let third = (sd * sd + mean * mean - 3.0 * mean + 2.0) * used / 2.0;
+    assert!((third - PLANTED as f64).abs() < 1e-6, "{third}");
+    // As many as anybody may count, and a real measurement with few patients at one value.
+    assert!(outcome(controlled(&standardise("kind,age"), LIMITS, &kinds([30, 20, 20]))).withheld().is_empty());
+    let visits = |row: usize| if row < 2 { 3.0 } else { (row % 7) as f64 * 2.0 };
+    let tables = [100, 110, 120].map(|rows| hospital(rows, &[("visits", &visits), ("age", &|row| row as f64 + 20.0)]));
+    assert!(outcome(controlled(&standardise("visits,age"), LIMITS, &tables)).withheld().is_empty());
+}
+
+#[test]
+fn a_model_refuses_a_small_code_that_is_used_as_a_number() {
+    let side = |few: usize| move |row: usize| if row < few { 2.0 } else { 1.0 };
+    let tables = |few: [usize; 3]| {
+        few.map(|few| {
+            let sick = |row: usize| f64::from(u8::from((row * 31) % 5 < 2));
+            hospital(120, &[("side", &side(few)), ("age", &|row| 40.0 + (row * 37 % 41) as f64), ("sick", &sick)])
+        })
+    };
+    let model = stages("side,age", "sick", "0");
+    // Its mean is not told, and its slope must not be either.
+    let finding = refused(controlled(&model, LIMITS, &tables([3, 4, 0])));
+    let Finding::SmallCells { cells, .. } = &finding else { panic!("{finding}") };
+    assert!(cells.contains(&"side = 2".to_owned()), "{finding}");
+    assert!(!finding.to_string().contains(&PLANTED.to_string()), "{finding}");
+    assert!(controlled(&model, LIMITS, &tables([40, 40, 40])).is_ok());
+}
+
+#[test]
 fn a_model_refuses_what_it_cannot_withhold_and_names_it_without_a_count() {
     let model = |features: &str| stages(features, "sick", "0");
     let finding = refused(controlled(&model("kind:1>2|3,age"), LIMITS, &kinds([3, 2, 2])));
@@ -242,6 +282,7 @@ fn an_evaluation_joins_rows_and_withholds_shares_that_count_a_few() {
     assert!(told.figures.contains_key("specificity"));
     assert!(!["accuracy", "sensitivity"].iter().any(|name| told.figures.contains_key(*name)));
     assert!(!countable(told).contains(&(missed.round() as u64)));
+    // Hardly two patients share a score: nobody solves an area for those missed.
     assert_eq!(told.figures["auc"], open.figures["auc"]);
 }
 
@@ -258,10 +299,42 @@ fn a_class_of_a_few_patients_is_not_evaluated() {
     assert!(!finding.to_string().contains('6'));
 }
 
+/// Seven patients have both codes and alone are predicted to be sick. With four scores, all of them known, a Brier score and a log
+/// loss count the patients that have each.
+#[test]
+fn few_scores_take_the_figures_along_that_would_count_them() {
+    let tables = [3, 2, 2].map(|planted: usize| {
+        let both = move |row: usize| row < planted;
+        let left = move |row: usize| f64::from(u8::from(both(row) || row.is_multiple_of(3)));
+        let right = move |row: usize| f64::from(u8::from(both(row) || row % 3 == 1));
+        let sick = move |row: usize| f64::from(u8::from(both(row) || (row / 3) % 5 < if row % 3 == 2 { 1 } else { 2 }));
+        hospital(150, &[("left", &left), ("right", &right), ("sick", &sick)])
+    });
+    let model = stages("left,right", "sick", "0");
+    let told = &controlled(&model, LIMITS, &tables).unwrap()[2].outcome;
+    let scores = ["brier", "log_loss", "auc", "auc_se", "auc_error_max", "auc_low95", "auc_high95"];
+    assert_eq!(told.withheld(), [&["accuracy", "sensitivity"][..], &scores].concat());
+    assert!(scores.iter().all(|name| !told.figures.contains_key(*name)), "{:?}", told.figures);
+    assert!(!countable(told).contains(&PLANTED));
+    let ample = Limits { cell_min: 5, ..LIMITS };
+    let told = &controlled(&model, ample, &tables).unwrap()[2].outcome;
+    assert!(told.withheld().is_empty() && scores.iter().all(|name| told.figures.contains_key(*name)));
+}
+
+#[test]
+fn whoever_has_the_model_learns_of_no_small_code_among_the_rows_evaluated() {
+    let model = stages("kind:1>2|3", "sick", "1");
+    let fitted = controlled(&model, LIMITS, &kinds([60, 60, 60])).unwrap();
+    let evaluate = registry::controlled(&model[2], LIMITS).unwrap();
+    let run = |planted| support::run(evaluate.as_ref(), Some(&fitted[1].state), &kinds(planted));
+    assert!(run([50, 40, 60]).is_ok());
+    let finding = refused(run([3, 2, 2]).map(|fitted| vec![fitted]));
+    assert!(matches!(&finding, Finding::SmallCells { cells, .. } if cells == &["kind[3]"]), "{finding}");
+}
+
 #[test]
 fn everything_that_reads_patients_has_noise_or_groups() {
     use leben_models::disclosure::Groups;
-    use leben_models::registry;
     for entry in registry::all().into_iter().filter(|entry| !entry.name.starts_with("dp-")) {
         let spec = match entry.name {
             "probe" => AlgorithmSpec::new("probe", [("length", 9)]),

@@ -14,10 +14,14 @@ pub struct Group {
     pub column: String,
     /// Codes that are told apart, each with the label of the table row that tells of it.
     pub levels: Vec<(f64, String)>,
-    /// Whether the column holds numbers. Its levels are 0 and 1 then: they matter where hardly a row has another value, as a
-    /// mean of noughts and ones counts the ones.
+    /// Whether the column holds numbers. Its levels are 0 to 9 then: they matter where hardly a row has another value, as a
+    /// column of codes is then read as numbers, and the mean of noughts and ones counts the ones; with the standard deviation,
+    /// or in a model, so do those of three codes.
     pub numeric: bool,
 }
+
+/// Levels of a column of numbers: every code of one digit.
+const CODES: u8 = 10;
 
 impl Group {
     /// A column of codes.
@@ -25,9 +29,9 @@ impl Group {
         Self { want, column: column.to_owned(), levels, numeric: false }
     }
 
-    /// A column of numbers, or of classes 0 and 1.
+    /// A column of numbers.
     pub(crate) fn numbers(want: usize, column: &str) -> Self {
-        let levels = [0.0, 1.0].map(|level| (level, column.to_owned())).to_vec();
+        let levels = (0..CODES).map(|level| (f64::from(level), column.to_owned())).collect();
         Self { want, column: column.to_owned(), levels, numeric: true }
     }
 
@@ -36,6 +40,10 @@ impl Group {
     }
 
     fn cell_of(&self, value: f64) -> usize {
+        if self.numeric {
+            let code = value as u8;
+            return if f64::from(code) == value { usize::from(code.min(CODES)) } else { usize::from(CODES) };
+        }
         self.levels.iter().position(|(level, _)| *level == value).unwrap_or(self.levels.len())
     }
 

@@ -10,6 +10,7 @@
 //!   its patients and the hospitals that have any. Fewer than `cell_min` of the one or `cell_hospitals_min` of the other, and
 //!   what tells of the group stays away: a row of a table with another one, so that it cannot be found by subtraction
 //!   (`cells.rs`), or, where the outcome cannot do without it, the whole stage. A group without a patient may be told.
+//!   A column of numbers in which fewer than `cell_min` patients have anything but 0 to 9 is taken for one of codes.
 //! * **In a model**: at least `cell_min` rows more than parameters, and where the outcome is a class, both classes in every
 //!   level: a logistic model of one category is nothing else than that table.
 //!

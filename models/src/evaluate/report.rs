@@ -11,6 +11,13 @@ use crate::state::State;
 
 use super::{CALIBRATION_BINS, Evaluate};
 
+/// Figures that go with a share that is withheld, where there are few scores: whoever has the model knows the scores that codes
+/// can give, and each of these is one more equation for how many patients have which.
+const TELLING: [&str; 7] = ["brier", "log_loss", "auc", "auc_se", "auc_error_max", "auc_low95", "auc_high95"];
+
+/// Few scores: so many unknown numbers at most, for which the digits of a handful of figures could be enough.
+const SCORES_FEW: usize = 64;
+
 /// The area under the ROC curve from two histograms.
 struct Area {
     auc: f64,
@@ -37,7 +44,7 @@ impl Evaluate {
             ("positives", positives.iter().sum()),
             ("negatives", negatives.iter().sum()),
         ];
-        let (shares, withheld) = self.confusion(segment(sum, "confusion", 4)?);
+        let (shares, mut withheld) = self.confusion(segment(sum, "confusion", 4)?);
         numbers.extend(shares);
         let mut curves = Vec::new();
         match area(positives, negatives) {
@@ -48,6 +55,13 @@ impl Evaluate {
                 curves.push(self.roc(positives, negatives));
             }
             None => warnings.push("Every row has the same outcome, so there is no ROC curve and no AUC.".to_owned()),
+        }
+        let scores = positives.iter().zip(negatives).filter(|(p, n)| *p + *n > 0.5).count();
+        if !withheld.is_empty() && scores <= SCORES_FEW {
+            let (away, told) = numbers.into_iter().partition(|(name, _)| TELLING.contains(name));
+            let away: Vec<(&str, f64)> = away;
+            withheld.extend(away.into_iter().map(|(name, _)| name.to_owned()));
+            numbers = told;
         }
         let (grid, curve) = self.calibration(segment(sum, "calibration", CALIBRATION_BINS * 3)?);
         curves.push(curve);

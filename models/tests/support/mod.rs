@@ -110,7 +110,7 @@ fn fit(
     Ok(fitted)
 }
 
-fn run(algorithm: &dyn Algorithm, from: Option<&State>, tables: &[Table]) -> Result<Fitted, Finding> {
+pub fn run(algorithm: &dyn Algorithm, from: Option<&State>, tables: &[Table]) -> Result<Fitted, Finding> {
     let mut state = algorithm.start(from)?;
     let hospitals = u16::try_from(tables.len()).unwrap();
     for rounds in 1..=algorithm.rounds_max() {
