@@ -115,6 +115,51 @@ fn the_directory_holds_recorded_keys_only() {
 }
 
 #[test]
+fn an_index_is_the_place_among_the_owners_and_cannot_be_handed_on() {
+    let mut w = World::new();
+    let c = w.propose(terms());
+    w.arm(&c);
+    for h in HOSPITALS {
+        w.act(h, Some(&c), World::key_record(h)).unwrap();
+    }
+    let all = w.state.contract(&c).unwrap().freeze_body().unwrap();
+    let only = |members: &[(usize, u16)]| {
+        let members = members.iter().map(|(at, index)| Member { index: *index, ..all.members[*at].clone() }).collect();
+        Body::from(RoundFreeze { members, threshold: 2 })
+    };
+    assert!(w.can("coord", Some(&c), &only(&[(0, 1), (2, 2)])).is_err(), "h3 on the place of h2, before any freeze");
+    // h2 leaves the directory, and comes back when nobody remembers where it was.
+    w.act("coord", Some(&c), only(&[(0, 1), (1, 2)])).unwrap();
+    w.act("coord", Some(&c), only(&[(0, 1), (2, 3)])).unwrap();
+    assert!(w.can("coord", Some(&c), &only(&[(0, 1), (1, 3)])).is_err(), "h2 on the place of h3");
+    assert!(w.can("coord", Some(&c), &only(&[(1, 1), (2, 3)])).is_err(), "h2 on the place of h1");
+    assert!(w.can("coord", Some(&c), &only(&[(0, 1), (1, 4)])).is_err(), "h2 on a place of nobody");
+    w.act("coord", Some(&c), only(&[(0, 1), (1, 2)])).unwrap();
+}
+
+#[test]
+fn a_round_is_closed_again_only_over_the_same_hospitals_and_never_after_a_later_one() {
+    let (mut w, c) = running();
+    w.act("coord", Some(&c), StageStart { stage: 1 }.into()).unwrap();
+    let close = |round, slot, survivors: &[&str]| -> Body {
+        let survivors = survivors.iter().map(|s| id(s)).collect();
+        RoundClose { stage: 1, round, slot, survivors, transcript: hash("t") }.into()
+    };
+    w.act("coord", Some(&c), close(1, 1, &["h1", "h2", "h3"])).unwrap();
+    for others in [["h1", "h2"], ["h1", "h3"], ["h2", "h3"]] {
+        let why = why(w.can("coord", Some(&c), &close(1, 2, &others))).to_string();
+        assert!(why.contains("round 1 of stage 1 was closed already"), "{why}");
+    }
+    w.act("coord", Some(&c), close(1, 2, &["h1", "h2", "h3"])).unwrap();
+    w.act("coord", Some(&c), close(2, 3, &["h1", "h2"])).unwrap();
+    assert!(w.can("coord", Some(&c), &close(1, 4, &["h1", "h2", "h3"])).is_err(), "a later round was closed");
+    assert!(w.can("coord", Some(&c), &close(2, 4, &["h2", "h3"])).is_err());
+    w.act("coord", Some(&c), StageStart { stage: 1 }.into()).unwrap();
+    assert!(w.can("coord", Some(&c), &close(2, 4, &["h2", "h3"])).is_err(), "another try of the stage changes nothing");
+    w.act("coord", Some(&c), close(3, 4, &["h2", "h3"])).unwrap();
+}
+
+#[test]
 fn a_reviewed_result_is_delivered_as_every_hospital_saw_it_or_not_at_all() {
     let mut w = World::new();
     let mut reviewed = terms();

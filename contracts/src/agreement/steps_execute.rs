@@ -56,10 +56,11 @@ impl Step<'_> {
             if contract.key_records.get(party) != Some(&expected) {
                 return mismatch(format!("the keys of {party} are not the ones it recorded for this job"));
             }
-            // A Shamir point is fixed for the job: shares of an earlier epoch must not fit another hospital.
-            let moved = |m: &super::body::Member| (m.party == *party) != (m.index == member.index);
-            if contract.directory.as_ref().is_some_and(|d| d.members.iter().any(moved)) {
-                return mismatch(format!("{party} had another index in an earlier epoch of this job"));
+            // A Shamir point is fixed for the job, and journals keep points: whoever gets another's could be left out of a
+            // repeated sum in that one's name.
+            let seat = contract.owners().iter().position(|owner| owner == party).and_then(|at| at.checked_add(1));
+            if seat != Some(usize::from(member.index)) {
+                return mismatch(format!("the index of {party} is not its place among the owners of this contract"));
             }
         }
         contract.directory = Some(Directory {
@@ -135,7 +136,17 @@ impl Step<'_> {
                 body.round, stage.id, stage.rounds_max
             ));
         }
-        progress.rounds_closed = progress.rounds_closed.max(body.round);
+        // Two sums of one round over different hospitals differ by what some of them sent.
+        let same = |close: &RoundClose| {
+            (close.stage, close.round) == (body.stage, body.round) && close.survivors == body.survivors
+        };
+        if body.round <= progress.rounds_closed && !contract.round_close.as_ref().is_some_and(same) {
+            return mismatch(format!(
+                "round {} of stage {} was closed already: only the round closed last may be closed again, over the same hospitals",
+                body.round, stage.id
+            ));
+        }
+        progress.rounds_closed = body.round;
         contract.round_close = Some(body.clone());
         Ok(Vec::new())
     }
