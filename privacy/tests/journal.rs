@@ -64,6 +64,34 @@ fn a_repeated_round_keeps_its_model() {
 }
 
 #[test]
+fn a_repeated_round_keeps_its_shape_and_one_without_a_shape_is_not_repeated() {
+    let layout = layout(4, 16);
+    let mut job = Job::new(N);
+    job.run(&layout, &fates(None), &inputs(N, &layout)).unwrap().unwrap();
+    job.advance();
+    let same = job.opening(&layout);
+    let refused = Reject::RepeatDiffers { stage: 0, round: 0 };
+    // A directory that was frozen anew with a member more: the noise would be fresh, the round counted once.
+    let larger = Opening { hospitals_max: N + 1, ..same.clone() };
+    let other = common::layout(5, 16);
+    let shares = job.shares_for(1, &same);
+    assert_eq!(job.get(1).open(&larger, &layout, &shares).unwrap_err(), refused);
+    assert_eq!(job.get(1).open(&job_opening(&same, &other), &other, &shares).unwrap_err(), refused);
+
+    let mut stored = serde_json::to_value(job.get(1).journal()).unwrap();
+    stored["rounds"][0].as_object_mut().unwrap().remove("shape").unwrap();
+    let old: Journal = serde_json::from_value(stored).unwrap();
+    assert_eq!(old.rounds[0].survivors, [1, 2, 3, 4]);
+    let mut restarted = participant(1, &job.directory, old);
+    assert_eq!(restarted.open(&same, &layout, &shares).unwrap_err(), refused, "an older journal knows no shape");
+    job.get(1).open(&same, &layout, &shares).unwrap();
+}
+
+fn job_opening(opening: &Opening, layout: &leben_privacy::Layout) -> Opening {
+    Opening { layout_digest: layout.digest(), ..opening.clone() }
+}
+
+#[test]
 fn the_rules_survive_a_restart_and_a_round_trip_through_json() {
     let layout = layout(4, 16);
     let inputs = inputs(N, &layout);

@@ -131,9 +131,10 @@ pub enum Reject {
         /// The slot.
         slot: u64,
     },
-    /// The round was agreed before over another set of hospitals: a second sum would open a difference.
+    /// The round was agreed before over another set of hospitals, or in another shape: a second sum would open a
+    /// difference, or show the same vectors under other noise.
     #[error(
-        "stage {stage} round {round} was agreed before over other hospitals; it can only be repeated over the same"
+        "stage {stage} round {round} was agreed before over other hospitals, or with another layout or room for another number of them; it can only be repeated as it was"
     )]
     RepeatDiffers {
         /// Stage of the round.

@@ -2,7 +2,7 @@
 //!
 //! May it be lost? No: without it a repeated round could be closed over other hospitals, and the difference of the two
 //! sums is somebody's vector. Rolled back? No, for the same reason. Forged? It never leaves the hospital. Growth: one
-//! record of about 48 bytes plus 2 per survivor for each round agreed to; removed with the job.
+//! record of about 80 bytes plus 2 per survivor for each round agreed to; removed with the job.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,10 @@ pub struct AgreedRound {
     pub round_id: RoundId,
     /// The model it computed on.
     pub model_digest: [u8; 32],
+    /// [`Opening::shape`]: a repeat in another ring or layout would carry other noise. Empty in a journal that did not
+    /// keep it, whose rounds are not repeated.
+    #[serde(default)]
+    pub shape: Option<[u8; 32]>,
     /// Who was in the sum, sorted.
     pub survivors: Vec<u16>,
 }
@@ -35,7 +39,8 @@ impl Journal {
         self.rounds.binary_search_by_key(&id, |r| r.round_id).ok().and_then(|at| self.rounds.get(at))
     }
 
-    /// A slot is opened once, and a round agreed before only with the same model and with everybody of its sum.
+    /// A slot is opened once, and a round agreed before only with the same model, in the same shape and with
+    /// everybody of its sum.
     pub(super) fn check_opening(&self, opening: &Opening) -> Result<(), Reject> {
         if opening.slot <= self.last_slot {
             return Err(Reject::StaleSlot { slot: opening.slot, last: self.last_slot });
@@ -45,7 +50,8 @@ impl Journal {
         if agreed.model_digest != opening.model_digest {
             return Err(Reject::ModelChanged { stage, round });
         }
-        if agreed.survivors.iter().any(|index| opening.key(*index).is_none()) {
+        let other_shape = agreed.shape != Some(opening.shape());
+        if other_shape || agreed.survivors.iter().any(|index| opening.key(*index).is_none()) {
             return Err(Reject::RepeatDiffers { stage, round });
         }
         Ok(())

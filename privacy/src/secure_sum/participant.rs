@@ -234,8 +234,8 @@ impl Participant {
         self.journal.check_close(round_id, &survivors)?;
         let signature = self.keys.sign(&agree_message(&active.transcript, &digest));
 
-        let model_digest = active.opening.model_digest;
-        self.journal.record(AgreedRound { round_id, model_digest, survivors: survivors.clone() });
+        let (model_digest, shape) = (active.opening.model_digest, Some(active.opening.shape()));
+        self.journal.record(AgreedRound { round_id, model_digest, shape, survivors: survivors.clone() });
         if let Some(active) = &mut self.active {
             active.agreed = Some(Agreed { close: digest, survivors });
         }

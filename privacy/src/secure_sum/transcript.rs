@@ -77,6 +77,13 @@ impl Opening {
         self.cohort.iter().fold(digest, add).finish()
     }
 
+    /// What the noise of a round depends on beside its model: SHA-256 over the layout's digest and the number of hospitals
+    /// that the ring is sized for. A repeated round keeps it.
+    pub(super) fn shape(&self) -> [u8; 32] {
+        let digest = Digest::new(b"leben/round-shape/v1").field(&self.layout_digest);
+        digest.u64(u64::from(self.hospitals_max)).finish()
+    }
+
     /// The slot key of one hospital.
     pub fn key(&self, hospital: u16) -> Option<&SlotKey> {
         self.cohort.iter().find(|key| key.hospital_index == hospital)
