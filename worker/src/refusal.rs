@@ -84,6 +84,8 @@ reasons! {
     NotPrivate = "not_private", NotAdmitted;
     /// Fewer rows than there are, in a contract with a privacy mechanism: leaving a patient out would let another in.
     RowCap = "row_cap", NotAdmitted;
+    /// The rows changed since a round with a privacy mechanism was first computed: its repeat would show the change.
+    RowsChanged = "rows_changed", NotAdmitted;
     /// A receipt says another epsilon than the noise gives.
     Receipt = "receipt", NotAdmitted;
     /// A deadline has passed.

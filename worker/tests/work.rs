@@ -115,6 +115,47 @@ fn masked() -> leben_privacy::Masked {
     compute(&Tables::new(&config.folder, &config.datasets), *work.unwrap()).unwrap()
 }
 
+#[test]
+fn a_private_round_is_not_computed_again_on_other_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[[dataset]]\nname = \"heart\"\npath = \"d.csv\"\npermission = { duo = [\"GRU\"], ehds = [] }\ncolumns = [ \
+                { name = \"age\", type = \"number\" }, { name = \"sex\", type = \"integer\" }, { name = \"target\", type = \
+                \"integer\" } ]\n";
+    std::fs::write(folder.path().join(config::FILE), text).unwrap();
+    let write = |rows: usize| {
+        let rows: String = (0..rows).map(|i| format!("{},{},{}\n", 20 + i, i % 2, i % 2)).collect();
+        std::fs::write(folder.path().join("d.csv"), format!("age,sex,target\n{rows}")).unwrap();
+    };
+    let config = Config::load(folder.path()).unwrap();
+    let (mut net, mut agent) = private::agent();
+    net.settle(&mut agent);
+    let contract = net.propose(private::private());
+    net.settle(&mut agent);
+    private::armed(&mut net, &mut agent, &contract);
+    let mut again = |slot| {
+        let (open, state) = Others::new(&net, &contract, slot).open(&net, &mut agent, contract.0, slot);
+        agent.handle_order(net.now_ms, open);
+        agent.handle_state(net.now_ms, &contract.0, &state);
+        let work = drain(&mut agent).into_iter().find_map(|a| if let Action::Work(w) = a { Some(w) } else { None });
+        // As after a restart: nothing but the disk remembers.
+        compute(&Tables::new(&config.folder, &config.datasets), *work.unwrap())
+    };
+    write(50);
+    again(1).unwrap();
+    let pin = folder.path().join(format!("jobs/{}/rows-1-1", hex::encode(contract.0)));
+    let pinned = std::fs::read(&pin).unwrap();
+    again(2).unwrap();
+    write(51);
+    let refusal = again(3).unwrap_err();
+    assert_eq!(refusal.reason, Reason::RowsChanged);
+    assert!(refusal.words.contains("the rows changed since this round was first computed"), "{refusal}");
+    assert_eq!(std::fs::read(&pin).unwrap(), pinned, "a refusal changes nothing");
+    write(50);
+    again(4).unwrap();
+    std::fs::write(&pin, "").unwrap();
+    assert_eq!(again(5).unwrap_err().reason, Reason::RowsChanged, "a pin that cannot be read fits no rows");
+}
+
 fn shared() -> (Arc<Shared>, tokio::sync::mpsc::Receiver<Duration>) {
     let (cut, cuts) = tokio::sync::mpsc::channel(4);
     let shared = Shared {

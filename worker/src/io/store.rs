@@ -7,7 +7,7 @@
 //! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
 //! witness                the checkpoint cosigned last
 //! frozen.json            stopped for a Handover, see `handover`;  mirror-before-N: the copy with its uncertified end
-//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, see `states`;  result.json to look at
+//! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, `states`;  rows-*, `work`;  result.json to look at
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
 //! evidence/              why it stopped signing; fork-*.json prove that the log signed two histories (see `evidence`)
@@ -21,7 +21,7 @@
 //! | `mirror/` | yes: fetched again, checked against `witness` | yes | nobody (its root) | the ledger |
 //! | `frozen.json` | no: it would sign for the old key again | no, the same | whoever can write the folder | nothing |
 //! | `seed` | yes: new keys, a new directory | yes | whoever can write the folder | 65 bytes a job, removed at its end |
-//! | `journal.json` | no: two sums of one round could be told apart | no | the same | 50 bytes a round, removed at its end |
+//! | `journal.json`, `rows-*` | no: two sums of one round could be told apart | no | the same | 114 bytes a round, removed at its end |
 //! | `budget/` | no: the data set takes no more jobs with a mechanism | no: seen by the ledger, the journals and its generation | whoever can write the folder | 300 bytes a job |
 //! | `approvals/` | yes: asked again | yes | the same | one file a contract |
 //! | `audit.ndjson` | no | seen by its chain | the same | about 200 bytes an event |

@@ -1,5 +1,5 @@
-//! The local half: rows to a masked vector, on threads of its own. Nothing here is sent, logged or stored; what leaves this
-//! file is a [`Masked`], uniform to anyone without the pads, or a refusal that names columns and counts.
+//! The local half: rows to a masked vector, on threads of its own. Nothing here is sent or logged, and stored only a digest of
+//! the rows of each private round; what leaves this file is a [`Masked`], uniform to anyone without the pads, or a refusal that names columns and counts.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use leben_contracts::agreement::terms::Input;
+use leben_contracts::ledger::store::{StoreError, durable_replace, ensure_dir, read_if_there};
 use leben_models::Table;
 use leben_privacy::Masked;
 use sha2::{Digest, Sha256};
@@ -31,13 +32,14 @@ pub struct Tables {
     folder: PathBuf,
     sources: HashMap<String, DeclaredSource>,
     loaded: Mutex<HashMap<String, (Identity, Arc<Table>)>>,
+    pins: Mutex<()>,
 }
 
 impl Tables {
     /// Of these data sets; relative paths start at `folder`.
     pub fn new(folder: &Path, sources: &[DeclaredSource]) -> Tables {
         let sources = sources.iter().map(|source| (source.source.name.clone(), source.clone())).collect();
-        Tables { folder: folder.to_owned(), sources, loaded: Mutex::new(HashMap::new()) }
+        Tables { folder: folder.to_owned(), sources, loaded: Mutex::default(), pins: Mutex::default() }
     }
 
     /// The whole table of a data set, from memory if its file has not changed. Blocks.
@@ -59,6 +61,32 @@ impl Tables {
         let table = Arc::new(table);
         loaded.insert(name.to_owned(), (identity, table.clone()));
         Ok(table)
+    }
+
+    /// Writes durably which rows a private round is computed on, or compares them with what was written. With other rows this
+    /// hospital's noise alone would differ, and stand bare in the difference of the two sums. Blocks.
+    fn pin_rows(&self, work: &Work, rows: &Table) -> Result<(), Refusal> {
+        let pin = Sha256::new_with_prefix(b"leben/rows-pin/1").chain_update(*rows_secret(&work.contract, rows));
+        let pin = hex::encode(pin.finalize());
+        let job = self.folder.join("jobs").join(hex::encode(work.contract));
+        let path = job.join(format!("rows-{}-{}", work.stage, work.round));
+        let disk = |error: StoreError| Refusal::new(Reason::Source, format!("the rows could not be pinned: {error}"));
+        // Held from the look to the write: a computation that was given up may still run beside its successor.
+        let _alone = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        match read_if_there(&path, pin.len()).map_err(disk)? {
+            Some(there) if there == pin.as_bytes() => Ok(()),
+            Some(_) => Err(Refusal::new(
+                Reason::RowsChanged,
+                format!(
+                    "the rows changed since this round was first computed (round {} of stage {}): put the file back as it was, or leave the contract",
+                    work.round, work.stage
+                ),
+            )),
+            None => {
+                ensure_dir(&job).map_err(disk)?;
+                durable_replace(&path, pin.as_bytes()).map_err(disk)
+            }
+        }
     }
 }
 
@@ -136,6 +164,9 @@ pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
     let cohort = cohort_of(&table, &stage.input, work.plan.private)?;
     let finding = |finding: leben_models::Finding| Refusal::new(Reason::Finding, finding.to_string());
     let encoding = |error: leben_privacy::ContributionError| Refusal::new(Reason::Contribution, error.to_string());
+    if work.plan.private {
+        tables.pin_rows(&work, &cohort)?;
+    }
     let seed = match work.plan.private {
         true => rows_secret(&work.seed, &cohort),
         false => Zeroizing::new(work.seed),
