@@ -16,8 +16,8 @@ pub struct AgreedRound {
     pub round_id: RoundId,
     /// The model it computed on.
     pub model_digest: [u8; 32],
-    /// [`Opening::shape`]: a repeat in another ring or layout would carry other noise. Empty in a journal that did not
-    /// keep it, whose rounds are not repeated.
+    /// SHA-256 over the layout and the number of hospitals that the ring is sized for: a repeat in another shape would carry
+    /// other noise. Empty in a journal that did not keep it, whose rounds are not repeated.
     #[serde(default)]
     pub shape: Option<[u8; 32]>,
     /// Who was in the sum, sorted.
