@@ -3,19 +3,26 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
+
 use leben_contracts::agreement::body::{Founder, Handover};
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::X25519Key;
 use leben_contracts::agreement::party::{PartyKeys, Role};
+use leben_contracts::ledger::action_file::ActionFile;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
 use leben_contracts::ledger::checkpoint::Checkpoint;
-use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Follower;
+use leben_contracts::ledger::keyfile;
 use leben_contracts::ledger::merkle::{Tree, leaf_hash};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::sequencer::Sequencer;
 use leben_contracts::ledger::tile::Builder;
 use leben_contracts::ledger::witness::WitnessRecord;
+use leben_worker::io::clock::Clock;
+use leben_worker::io::handover::{Wish, follow, freeze, frozen, sign, unfreeze};
+use leben_worker::io::join::Network;
+use leben_worker::io::store::Store;
 use leben_worker::mirror::{Mirror, Published};
 use support::*;
 
@@ -23,23 +30,28 @@ fn new_log() -> NoteSigner {
     NoteSigner::new(ORIGIN, KeyType::Ed25519, key("coord2", "log")).unwrap()
 }
 
-/// A new coordinator goes on from here, as these sign.
-fn hand_over(net: &mut Net, signers: &[&str]) -> Result<u64, String> {
-    let state = net.state().clone();
-    let size = state.next_index();
-    let keys =
-        PartyKeys { party: public("coord2", "party"), witness: None, validator: None, tls: public("coord2", "tls") };
+/// A Handover from here on, to these keys, as these sign.
+fn file_of(net: &Net, next: &str, signers: &[&str]) -> ActionFile {
+    let state = net.state();
+    let keys = PartyKeys { party: public(next, "party"), witness: None, validator: None, tls: public(next, "tls") };
     let body = Handover {
-        coordinator: Founder { party: id("coord"), keys, sealing: X25519Key(hash("coord2/sealing").0) },
-        size,
+        coordinator: Founder { party: id("coord"), keys, sealing: X25519Key(hash(&format!("{next}/sealing")).0) },
+        size: state.next_index(),
         root: state.root(),
-        log_key: public("coord2", "log"),
+        log_key: public(next, "log"),
     };
     let (actor, role) = (id("coord"), Role::Coordinator);
     let header = Header { actor: &actor, role, now_ms: net.now_ms, valid_ms: HOUR, nonce: [9; 16] };
-    let action = state.draft(&body.into(), None, &header).unwrap();
-    let keys: Vec<_> = [&["coord2"], signers].concat().iter().map(|name| key(name, "party")).collect();
-    let envelope = Envelope::sign(&action, &keys.iter().collect::<Vec<_>>()).unwrap();
+    let mut file = ActionFile::draft(&state.draft(&body.into(), None, &header).unwrap()).unwrap();
+    [&[next], signers].concat().iter().for_each(|name| file.sign(&key(name, "party")).unwrap());
+    file
+}
+
+/// A new coordinator goes on from here, as these sign.
+fn hand_over(net: &mut Net, signers: &[&str]) -> Result<u64, String> {
+    let envelope = file_of(net, "coord2", signers).into_envelope().unwrap();
+    let state = net.state().clone();
+    let size = state.next_index();
     let mut builder = Builder::default();
     net.leaves.iter().for_each(|leaf| builder.append(leaf.clone()).unwrap());
     let follower = Follower::resume(ORIGIN, size, state.now_ms(), state);
@@ -180,4 +192,100 @@ fn without_a_quorum_nobody_hands_over() {
         let refused = hand_over(&mut net, signers).unwrap_err();
         assert!(refused.contains("validators signed, 2 have to"), "{signers:?}: {refused}");
     }
+}
+
+/// The folder of `h1`, which has everything and the certificate of it.
+fn folder_of(net: &Net) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["party", "witness", "validator", "tls", "sealing"] {
+        keyfile::create(&folder.path().join(format!("keys/{name}.key")), &key("h1", name).to_bytes()).unwrap();
+    }
+    let network = Network {
+        address: "old.example:1".into(),
+        coordinator_key: public("coord", "tls").to_hex(),
+        origin: ORIGIN.into(),
+        log_vkey: log_vkey().to_string(),
+        party: "h1".into(),
+    };
+    std::fs::write(folder.path().join("network.json"), serde_json::to_vec(&network).unwrap()).unwrap();
+    let mut store = Store::open(folder.path(), &log_vkey()).unwrap();
+    store.store_entries(&net.leaves, net.note.as_ref().unwrap()).unwrap();
+    let note = |bytes: Vec<u8>| Note::parse(&bytes).unwrap();
+    let turns = net.turns(0, &["h2", "h3"]);
+    let last = note(net.certificate(&["h2", "h3"]));
+    for turn in turns {
+        store.store_certificate(&last, Some(&note(turn)), None).unwrap();
+    }
+    folder
+}
+
+fn saved(folder: &Path, name: &str, file: &ActionFile) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, file.to_bytes()).unwrap();
+    path
+}
+
+fn wish(file: &Path) -> Wish<'_> {
+    Wish { file, ledger: None }
+}
+
+fn files(folder: &Path, names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| std::fs::read(folder.join(name)).unwrap()).collect()
+}
+
+/// The copy goes on beyond the certificate.
+fn take_uncertified(folder: &Path, net: &Net, from: u64, log: &NoteSigner) {
+    let mut store = Store::open(folder, log.vkey()).unwrap();
+    let mut note = Note::new(net.note.as_ref().unwrap().text().to_owned()).unwrap();
+    note.push(log.sign(note.text(), 0)).unwrap();
+    store.store_entries(&net.leaves[usize::try_from(from).unwrap()..], &note).unwrap();
+}
+
+#[tokio::test]
+async fn a_handover_that_was_followed_before_lifts_no_freeze() {
+    let net = Net::new();
+    let folder = folder_of(&net);
+    let (folder, clock) = (folder.path(), Clock::default());
+    let first = saved(folder, "first.json", &file_of(&net, "coord2", &["h2", "h3"]));
+    let unsigned = saved(folder, "unsigned.json", &file_of(&net, "coord2", &[]));
+    let second = saved(folder, "second.json", &file_of(&net, "coord3", &["h2"]));
+    follow(folder, wish(&first), "next.example:1", clock).await.unwrap();
+    follow(folder, wish(&first), "next.example:1", clock).await.unwrap();
+    assert!(frozen(folder).unwrap().is_none());
+
+    freeze(folder, clock).await.unwrap();
+    let stays = async |file: &Path| {
+        let before = files(folder, &["frozen.json", "network.json"]);
+        let refused = follow(folder, wish(file), "next.example:1", clock).await.unwrap_err();
+        assert!(refused.contains("it stays frozen"), "{refused}");
+        assert_eq!(files(folder, &["frozen.json", "network.json"]), before);
+    };
+    stays(&first).await;
+    sign(folder, wish(&second), false, true, clock).await.unwrap();
+    for file in [&first, &unsigned] {
+        stays(file).await;
+        let refused = unfreeze(folder, clock).await.unwrap_err();
+        assert!(refused.contains("has signed the Handover"), "{refused}");
+    }
+    follow(folder, wish(&second), "third.example:1", clock).await.unwrap();
+    assert!(frozen(folder).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn entries_that_no_quorum_cosigned_do_not_say_who_the_quorum_is() {
+    let mut net = Net::new();
+    let folder = folder_of(&net);
+    let (folder, clock, size) = (folder.path(), Clock::default(), net.leaves.len() as u64);
+    let added = ["e1", "e2", "e3", "e4", "e5", "e6"];
+    added.iter().for_each(|name| net.enrol(name));
+    net.set_policy(&[&added[..], &HOSPITALS].concat(), 6);
+    take_uncertified(folder, &net, size, &log_signer());
+    let file = saved(folder, "handover.json", &file_of(&net, "coord2", &added));
+    let before = files(folder, &["network.json"]);
+    let refused = follow(folder, wish(&file), "evil.example:1", clock).await.unwrap_err();
+    assert!(refused.contains("who has to sign changed"), "{refused}");
+    let refused = sign(folder, wish(&file), false, true, clock).await.unwrap_err();
+    assert!(refused.contains("add --ledger with a certified copy"), "{refused}");
+    assert_eq!(files(folder, &["network.json"]), before);
+    unfreeze(folder, clock).await.unwrap();
 }

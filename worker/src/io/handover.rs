@@ -202,7 +202,16 @@ fn history(store: &Store, body: &Handover, ledger: Option<&Path>) -> Result<Stat
     let (public, head) = (store.folder().join("mirror/public"), own.size());
     let origin = own.keys().first().map_or("", VerifierKey::name);
     if extends(&public, head, body.size, &body.root).map_err(words)? {
-        return replayed(&public, origin, body.size, head).map_err(words);
+        let at = |size| replayed(&public, origin, size, head).map_err(words);
+        let state = at(body.size)?;
+        // What no quorum has cosigned does not say who the quorum is.
+        if certified < body.size && at(certified)?.witness_policy() != state.witness_policy() {
+            return Err(
+                "who has to sign changed after this hospital's last certificate: add --ledger with a certified copy"
+                    .to_owned(),
+            );
+        }
+        return Ok(state);
     }
     let Some(ledger) = ledger else {
         return Err(format!(
@@ -263,20 +272,12 @@ pub async fn sign(folder: &Path, wish: Wish<'_>, replace: bool, yes: bool, clock
     // Remembered before the signature exists.
     keep(folder, &Frozen { signed: Some(identity), ..frozen })?;
     audit(&mut store, clock.now_ms(), "handover-signed", &format!("{identity}: from {} entries on", body.size))?;
-    durable_replace(&beside(wish.file), &file.to_bytes()).map_err(words)?;
+    durable_replace(wish.file, &file.to_bytes()).map_err(words)?;
     let next = match lacks {
         None => "signed, and complete: leben-coordinator handover finish".to_owned(),
         Some(lacks) => format!("signed; {lacks}. Hand {} on", wish.file.display()),
     };
     Ok(format!("{shown}{next}"))
-}
-
-/// A path whose folder has a name, which a durable replacement needs.
-fn beside(path: &Path) -> std::path::PathBuf {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
-        _ => path.to_owned(),
-    }
 }
 
 fn shown(state: &State, file: &ActionFile, body: &Handover, clock: Clock) -> String {
@@ -327,6 +328,12 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
         let mut store = held(folder, &log).await?;
         let text = format!("{} from {} entries on; this copy goes on from {kept}", body.coordinator.party, body.size);
         audit(&mut store, now_ms, "followed", &text)?;
+    } else if let Some(frozen) = frozen(folder).map_err(words)? {
+        // Only who was interrupted after the new key had become this hospital's has come that far with this very file.
+        let identity = Hash32(file.as_envelope().payload_hash());
+        if frozen.log_vkey == network.log_vkey || frozen.signed != Some(identity) {
+            return Err("this Handover brings the key that this hospital has stopped for: it stays frozen".to_owned());
+        }
     }
     remove(folder)?;
     let said = format!("following {} at {address}; the agent goes on by itself if it runs", body.coordinator.party);
