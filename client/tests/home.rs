@@ -122,9 +122,10 @@ fn a_change_of_who_signs_that_the_quorum_before_did_not_sign_is_refused() {
     assert!(matches!(weak, LedgerError::Turn(TurnError::Quorum { which: "new", .. })), "{weak}");
     assert_eq!(ledger.size(), 0);
     extend(&home, &mut ledger, &world).unwrap();
-    // The coordinator makes one hospital the quorum: the three others did not agree.
+    // One hospital becomes the quorum: the three others signed that, and did not cosign it yet.
     let held = ledger.size();
-    world.act("coordinator", None, PolicyChange { validators: vec![id("va")], quorum: 1 });
+    let alone = PolicyChange { validators: vec![id("va")], quorum: 1 };
+    world.signed("coordinator", None, alone, &[&["coordinator"], &HOSPITALS[1..]].concat());
     let new = &world.leaves[usize::try_from(held).unwrap()..];
     let certificate = world.certificates(held, &["va"]);
     let voted = ledger.extend(&home, &world.note(&["va"]), new, &certificate).unwrap_err();

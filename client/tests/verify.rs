@@ -133,11 +133,12 @@ fn each_change_of_who_signs_needs_both_quorums_and_its_certificate() {
     }
     assert_eq!(code(&log.public, &Wish::default()), 0);
 
-    // The coordinator makes one hospital the quorum. The policy kept from before leads to the new one only by the old quorum.
+    // One hospital becomes the quorum. The policy kept from before leads to the new one only by the old quorum.
     let before = log.public.join("../before");
     fs::copy(log.public.join("policy"), &before).unwrap();
     let size = log.world.leaves.len() + 1;
-    log.world.act("coordinator", None, PolicyChange { validators: vec![id("va")], quorum: 1 });
+    let alone = PolicyChange { validators: vec![id("va")], quorum: 1 };
+    log.world.signed("coordinator", None, alone, &[&["coordinator"], &HOSPITALS[1..]].concat());
     log.world.publish(&log.public, &log.public.join("../state"), &["va"]);
     let given = ["--policy", before.to_str().unwrap()];
     assert_eq!(command(&log.public, &given).0, 0);

@@ -71,7 +71,8 @@ pub struct KeyRevoke {
     pub code: Code,
 }
 
-/// Who cosigns, and how many of them make a checkpoint final. By the coordinator or an admin.
+/// Who cosigns, and how many of them make a checkpoint final. By the coordinator or an admin; where it drops a validator, signed by a
+/// quorum of those in force as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyChange {

@@ -113,6 +113,27 @@ fn policy_freeze_and_handover() {
     w.act("team", None, body_transfer(1)).unwrap();
 }
 
+#[test]
+fn whoever_drops_a_validator_needs_the_quorum_in_force() {
+    let mut w = World::new();
+    w.signed("h4", None, enrol("h4").into(), &["h4", "coord"]).unwrap();
+    let policy = |names: &[&str]| {
+        let validators: Vec<_> = names.iter().map(|name| id(name)).collect();
+        let quorum = u32::try_from(quorum(validators.len())).unwrap();
+        Body::from(PolicyChange { validators, quorum })
+    };
+    for validators in [&["h4"][..], &["h1", "h2"], &["h1", "h2", "h4"]] {
+        for signers in [&["coord"][..], &["coord", "h1"], &["coord", "h1", "h4"]] {
+            let refused = why(w.signed("coord", None, policy(validators), signers));
+            assert!(matches!(refused, Reason::Signers(_)), "{validators:?} {signers:?}: {refused}");
+        }
+    }
+    assert!(matches!(why(w.act("admin1", None, policy(&["h4"]))), Reason::Signers(_)));
+    w.act("coord", None, policy(&["h1", "h2", "h3", "h4"])).unwrap();
+    w.signed("coord", None, policy(&["h1", "h2", "h3"]), &["coord", "h1", "h2", "h4"]).unwrap();
+    w.signed("coord", None, policy(&["h1", "h3"]), &["coord", "h1", "h2"]).unwrap();
+}
+
 fn handover(w: &World, party: &str, keyname: &str) -> Handover {
     let coordinator = Founder { party: id(party), keys: keys(keyname), sealing: sealing(keyname) };
     Handover { coordinator, size: w.state.next_index(), root: w.state.root(), log_key: public(keyname, "log") }

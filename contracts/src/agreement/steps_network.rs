@@ -117,6 +117,11 @@ impl Step<'_> {
             let n = body.validators.len();
             return mismatch(format!("with {n} validators the quorum is {needed}, not {}", body.quorum));
         }
+        // Otherwise who has the coordinator's keys alone replaces those who could hand the ledger over.
+        let in_force = self.state.policy.as_ref().map(|policy| policy.validators.as_slice()).unwrap_or_default();
+        if in_force.iter().any(|validator| !body.validators.contains(validator)) {
+            self.check_quorum()?;
+        }
         let record = PolicyRecord { validators: body.validators.clone(), quorum: body.quorum, since_index: self.index };
         Ok(vec![Change::Policy(record)])
     }
