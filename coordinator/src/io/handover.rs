@@ -70,14 +70,6 @@ fn cleared(folder: PathBuf) -> Result<PathBuf, Fatal> {
     }
 }
 
-/// A path whose folder has a name, which a durable replacement needs.
-fn beside(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new(".").join(path),
-        _ => path.to_owned(),
-    }
-}
-
 /// Chooses the history to go on with, makes keys, and drafts the Handover. Returns what to tell the operator.
 ///
 /// # Errors
@@ -94,7 +86,7 @@ pub fn prepare(dir: &Path, wish: &Wish<'_>) -> Result<String, Fatal> {
     export(&chosen.dir, &cleared(dir.join("source"))?).map_err(start)?;
     let party = wish.party.or(chosen.state.coordinator().map(PartyId::as_str)).unwrap_or("coordinator");
     let file = draft(dir, &chosen, party, &log_key, wish.days)?;
-    durable_replace(&beside(wish.out), &file.to_bytes()).map_err(start)?;
+    durable_replace(wish.out, &file.to_bytes()).map_err(start)?;
     Ok(prepared(&chosen, wish, &file))
 }
 
@@ -105,7 +97,7 @@ fn make(dir: &Path, name: &str) -> Result<SigningKey, Fatal> {
 /// The proof of a fork becomes a file, if there is one.
 fn with_proof(error: HandoverError, out: &Path) -> Fatal {
     if let HandoverError::Fork { evidence: Some(evidence), .. } = &error {
-        let path = beside(&out.with_extension("fork.json"));
+        let path = out.with_extension("fork.json");
         match durable_replace(&path, evidence.to_json().as_bytes()) {
             Ok(()) => eprintln!("the proof, for everybody (leben verify): {}", path.display()),
             Err(error) => eprintln!("the proof could not be written: {error}"),

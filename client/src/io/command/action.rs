@@ -42,10 +42,7 @@ fn read(path: &Path) -> Result<ActionFile, Failed> {
 }
 
 fn write(path: &Path, file: &ActionFile) -> Result<(), Failed> {
-    // durable_replace wants a folder to make durable.
-    let path =
-        if path.parent().is_some_and(|p| p.as_os_str().is_empty()) { Path::new(".").join(path) } else { path.into() };
-    Ok(durable_replace(&path, &file.to_bytes())?)
+    Ok(durable_replace(path, &file.to_bytes())?)
 }
 
 /// What the file is compared with: a published folder, or the home's own copy, brought up to date if that is possible.

@@ -151,3 +151,18 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::Error(source)) => Err(failed("lock", path)(source)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_file_name_is_replaced_where_the_process_stands() {
+        let name = format!("leben-durable-{}.test", std::process::id());
+        durable_replace(Path::new(&name), b"old").unwrap();
+        durable_replace(Path::new(&name), b"new").unwrap();
+        assert_eq!(fs::read(Path::new(".").join(&name)).unwrap(), b"new");
+        assert!(!Path::new(&format!("{name}.tmp")).exists());
+        fs::remove_file(name).unwrap();
+    }
+}
