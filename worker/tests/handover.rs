@@ -289,3 +289,29 @@ async fn entries_that_no_quorum_cosigned_do_not_say_who_the_quorum_is() {
     assert_eq!(files(folder, &["network.json"]), before);
     unfreeze(folder, clock).await.unwrap();
 }
+
+#[tokio::test]
+async fn two_handovers_from_one_place_set_two_copies_aside_and_what_was_cosigned_beyond_is_said() {
+    let mut net = Net::new();
+    let folder = folder_of(&net);
+    let (folder, clock, size) = (folder.path(), Clock::default(), net.leaves.len() as u64);
+    let (mut mirror, ..) = certified(&net);
+    let first = saved(folder, "first.json", &file_of(&net, "coord2", &["h2", "h3"]));
+    let second = saved(folder, "second.json", &file_of(&net, "coord3", &["h2", "h3"]));
+    net.enrol("late");
+    take_uncertified(folder, &net, size, &log_signer());
+    mirror.handle_entries(size, net.leaves[usize::try_from(size).unwrap()..].to_vec()).unwrap();
+    let record = mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap().record;
+    Store::open(folder, &log_vkey()).unwrap().store_record(&record).unwrap();
+
+    freeze(folder, clock).await.unwrap();
+    let shown = sign(folder, wish(&first), false, false, clock).await.unwrap_err();
+    assert!(shown.contains(&format!("cosigned {} entries and this goes on from {size}", size + 1)), "{shown}");
+    follow(folder, wish(&first), "next.example:1", clock).await.unwrap();
+    take_uncertified(folder, &net, size, &new_log());
+    follow(folder, wish(&second), "third.example:1", clock).await.unwrap();
+    for next in ["coord2", "coord3"] {
+        let aside = format!("mirror-before-{size}-{}", &public(next, "log").to_hex()[..8]);
+        assert!(folder.join(&aside).is_dir(), "{aside}");
+    }
+}

@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 
+use leben_contracts::handover::read_file;
 use serde_json::Value;
 
 use crate::deployment::{Deployment, HOSPITALS, Said, files_below, said};
@@ -227,8 +228,10 @@ fn a_lost_coordinator_is_replaced_and_everything_final_goes_on() {
         follow(&deployment, hospital).ok();
         deployment.workers.get_mut(hospital).unwrap().wait_for("linked to the coordinator");
     }
+    let log_key = read_file(&deployment.path("handover.json")).unwrap().1.log_key.to_hex()[..8].to_owned();
     for hospital in ["aker", "basel"] {
-        assert!(deployment.path(hospital).join(format!("mirror-before-{size}")).is_dir(), "{hospital} was cut back");
+        let aside = deployment.path(hospital).join(format!("mirror-before-{size}-{log_key}"));
+        assert!(aside.is_dir(), "{hospital} was cut back");
     }
     team_follows(&deployment, &deployment.path("team"));
     team_follows(&deployment, &deployment.path("admin"));

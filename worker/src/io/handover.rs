@@ -153,8 +153,7 @@ fn audit(store: &mut Store, at_ms: u64, event: &'static str, text: &str) -> Resu
 /// In words.
 pub async fn freeze(folder: &Path, clock: Clock) -> Result<String, String> {
     let network = Network::load(folder)?;
-    let log = log_of(&network)?;
-    let now_ms = clock.now_ms();
+    let (log, now_ms) = (log_of(&network)?, clock.now_ms());
     if frozen(folder).map_err(words)?.is_none() {
         keep(folder, &Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: None })?;
     }
@@ -206,10 +205,8 @@ fn history(store: &Store, body: &Handover, ledger: Option<&Path>) -> Result<Stat
         let state = at(body.size)?;
         // What no quorum has cosigned does not say who the quorum is.
         if certified < body.size && at(certified)?.witness_policy() != state.witness_policy() {
-            return Err(
-                "who has to sign changed after this hospital's last certificate: add --ledger with a certified copy"
-                    .to_owned(),
-            );
+            let changed = "who has to sign changed after this hospital's last certificate";
+            return Err(format!("{changed}: add --ledger with a certified copy"));
         }
         return Ok(state);
     }
@@ -262,7 +259,8 @@ pub async fn sign(folder: &Path, wish: Wish<'_>, replace: bool, yes: bool, clock
              has that file with enough signatures, and nobody will: --replace"
         ));
     }
-    let shown = shown(&state, &file, &body, clock);
+    let cosigned = store.record().map_err(words)?.map_or(0, |record| record.checkpoint().size);
+    let shown = shown(&state, &file, &body, cosigned, clock);
     if !yes {
         return Err(format!("{shown}Nothing is signed. To sign it: add --yes"));
     }
@@ -280,12 +278,14 @@ pub async fn sign(folder: &Path, wish: Wish<'_>, replace: bool, yes: bool, clock
     Ok(format!("{shown}{next}"))
 }
 
-fn shown(state: &State, file: &ActionFile, body: &Handover, clock: Clock) -> String {
+fn shown(state: &State, file: &ActionFile, body: &Handover, cosigned: u64, clock: Clock) -> String {
     let promised = promise(state).map(|promise| promise.to_text()).unwrap_or_default();
+    let (goes_on, rest) = (body.size, "somebody may hold a proof of the rest");
+    let beyond = format!("NOTE: this hospital cosigned {cosigned} entries and this goes on from {goes_on}: {rest}.\n");
+    let beyond = if cosigned > goes_on { beyond } else { String::new() };
     format!(
-        "{}It goes on from the {} entries that this hospital knows: everything it holds a certificate of is kept.\n{promised}\n",
-        state.action_text(file, clock.now_ms()),
-        body.size
+        "{}It goes on from the {goes_on} entries that this hospital knows: everything it holds a certificate of is kept.\n{beyond}{promised}\n",
+        state.action_text(file, clock.now_ms())
     )
 }
 
@@ -344,7 +344,8 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
 }
 
 fn aside(body: &Handover) -> String {
-    format!("mirror-before-{}", body.size)
+    // Two Handovers may go on from one place.
+    format!("mirror-before-{}-{:.8}", body.size, body.log_key.to_hex())
 }
 
 fn moved(from: &Path, to: &Path) -> Result<(), String> {
