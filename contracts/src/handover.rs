@@ -5,6 +5,10 @@
 //! which a quorum of the hospitals has signed. Each of them compares it with its own copy before it signs. That is why nothing
 //! final is lost: an entry was acknowledged as final when k of n hospitals had stored its certificate; k have signed the Handover, so at
 //! least 2k - n of them had stored it, more than the f that may lie, and an honest one does not sign what leaves it out (see [`Promise`]).
+//!
+//! That holds for a coordinator that ran the round in which the certificate is stored. A malicious one can keep a certificate to itself and
+//! give a team a proof that k hospitals signed and none of them stored; such an entry can be missing afterwards. A hospital that cosigned
+//! beyond what goes on says so before it signs.
 
 use crate::agreement::body::{Body, Handover, quorum};
 use crate::agreement::error::{Reason, StepError};
@@ -284,13 +288,14 @@ impl Promise {
         (2 * self.k).saturating_sub(self.n)
     }
 
-    /// In words.
+    /// In words, with what it does not cover.
     #[must_use]
     pub fn to_text(&self) -> String {
         let Self { n, f, k } = self;
         format!(
-            "{k} of the {n} hospitals have to sign. Every entry that was acknowledged as final was stored by {k} of them, so at least \
-             {} of those who sign have it, and no more than {f} may lie: it is kept",
+            "{k} of the {n} hospitals have to sign. Every entry whose certificate {k} of them stored, as an honest coordinator sees to before \
+             it calls an entry final, is kept: at least {} of those who sign have it, and no more than {f} may lie. A proof that a malicious \
+             coordinator gave to somebody, and whose certificate it kept from the hospitals, may be of an entry that is missing",
             self.overlap()
         )
     }
