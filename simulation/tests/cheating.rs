@@ -242,12 +242,12 @@ fn a_smaller_sum_on_the_repeat() {
     // Slot 2 repeats the round, opened with all four and closed without hospital 4.
     let (opening, uploads) = cheat.slot(2);
     let (_, three) = cheat.close(&opening, &uploads[..3]);
-    assert_refused(cheat.agree(1, &three), Reason::SecureSum, "can only be repeated over the same");
+    assert_refused(cheat.agree(1, &three), Reason::SecureSum, "it can only be repeated as it was");
     // Slot 3 leaves it out from the beginning.
     let (keys, shares) = cheat.prepare(3);
     let opening = cheat.opening(3, keys[..3].to_vec());
     let shares: Vec<SealedShare> = shares.into_iter().filter(|share| share.from != 4).collect();
-    assert_refused(cheat.open(1, &opening, &shares), Reason::SecureSum, "can only be repeated over the same");
+    assert_refused(cheat.open(1, &opening, &shares), Reason::SecureSum, "it can only be repeated as it was");
     // With another model it is not a repeat either.
     let mut other = cheat.opening(3, keys);
     other.model_digest = [9; 32];

@@ -283,9 +283,12 @@ impl Net {
         self.act(name, None, enrol.into(), &[name, coordinator]).unwrap();
     }
 
+    /// Signed by those in force as well, without whom none of them can be dropped.
     pub fn set_policy(&mut self, validators: &[&str], quorum: u32) {
         let validators = validators.iter().map(|name| id(name)).collect();
-        self.act("coord", None, PolicyChange { validators, quorum }.into(), &["coord"]).unwrap();
+        let before = self.state().policy().map_or_else(Vec::new, |policy| policy.validators.clone());
+        let signers: Vec<&str> = std::iter::once("coord").chain(before.iter().map(PartyId::as_str)).collect();
+        self.act("coord", None, PolicyChange { validators, quorum }.into(), &signers).unwrap();
     }
 
     pub fn state(&self) -> &State {
