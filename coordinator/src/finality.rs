@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::note::{Note, SignatureLine, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
+use leben_contracts::ledger::sequencer::TurnPoint;
 
 pub use asking::ASK_ENTRIES_MAX;
 use asking::Witness;
@@ -142,6 +143,19 @@ impl Finality {
     /// Whether the next checkpoint has to wait: one is being cosigned, or who has to sign the next is not final.
     pub fn is_busy(&self) -> bool {
         self.cosigning.is_some() || self.certifying.as_ref().is_some_and(|flight| flight.turns)
+    }
+
+    /// Whether the next checkpoint may be taken on its way, now that so many entries are committed: the one that ends with the first of
+    /// `turns`, or where none is left the newest. Turns that are on their way or final already are taken off.
+    pub fn may_begin(&self, committed: u64, turns: &mut VecDeque<TurnPoint>) -> bool {
+        let begun = self.begun_size();
+        if self.is_busy() || committed <= begun {
+            return false;
+        }
+        while turns.front().is_some_and(|turn| turn.size <= begun) {
+            turns.pop_front();
+        }
+        true
     }
 
     /// Takes a committed checkpoint on its way. `policy` is the one in force after its entries; when it differs from the

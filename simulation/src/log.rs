@@ -164,12 +164,9 @@ impl Log {
         let mut wishes = Vec::new();
         let Some(writer) = &mut self.writer else { return wishes };
         loop {
-            let begun = writer.finality.begun_size();
-            let beyond = self.leaves.len() as u64 > begun;
-            if let Some(head) = self.head.as_ref().filter(|_| beyond && !writer.finality.is_busy()) {
-                while writer.turns.front().is_some_and(|turn| turn.size <= begun) {
-                    writer.turns.pop_front();
-                }
+            if let Some(head) = &self.head
+                && writer.finality.may_begin(self.leaves.len() as u64, &mut writer.turns)
+            {
                 let (note, policy) = match writer.turns.front() {
                     None => (head.clone(), policy_of(writer.sequencer.state())),
                     Some(turn) => (writer.sequencer.sign(turn.size, turn.root).unwrap(), turn.policy.clone().unwrap()),

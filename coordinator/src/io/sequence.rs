@@ -188,13 +188,9 @@ impl Sequence {
     /// Step 3 begins when the witnesses are free and something is committed: as far as the next turn, which is a checkpoint of
     /// its own, or to the end.
     fn begin_flight(&mut self) -> Result<(), Fatal> {
-        let begun = self.finality.begun_size();
-        let head = match self.store.head() {
-            Some(head) if !self.finality.is_busy() && head.size > begun => head,
-            _ => return Ok(()),
-        };
-        while self.turns.front().is_some_and(|turn| turn.size <= begun) {
-            self.turns.pop_front();
+        let Some(head) = self.store.head() else { return Ok(()) };
+        if !self.finality.may_begin(head.size, &mut self.turns) {
+            return Ok(());
         }
         let (note, policy) = match self.turns.front() {
             None => (head.note.clone(), self.sequencer.state().state().witness_policy()),
