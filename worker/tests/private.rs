@@ -222,21 +222,8 @@ fn a_budget_is_declared_held_counted_spent_and_shown() {
 }
 
 fn finish(net: &mut Net, contract: &ContractId) {
-    net.act("coord", Some(contract), StageStart { stage: 1 }.into(), &["coord"]).unwrap();
-    let receipt = StageReceipt {
-        stage: 1,
-        rounds: 1,
-        algorithm_digest: private().algorithms[0].digest,
-        input_commitment: hash("in"),
-        output_commitment: hash("out"),
-        rows_requested: 300,
-        rows_used: 300,
-        rows_rejected: 0,
-        withheld: 0,
-        hospitals: HOSPITALS.iter().map(|name| id(name)).collect(),
-        epsilon_micro_spent: epsilon_of(&private(), 1),
-    };
-    net.act("coord", Some(contract), receipt.into(), &["coord"]).unwrap();
+    start(net, contract, 1);
+    receive(net, contract, 1, epsilon_of(&private(), 1));
     let deliver = Deliver { result_commitment: hash("result"), recipient: id("team") };
     net.act("coord", Some(contract), deliver.into(), &["coord"]).unwrap();
 }

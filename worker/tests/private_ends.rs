@@ -53,27 +53,6 @@ fn two_stages() -> Terms {
     terms.with_text_hash()
 }
 
-fn start(net: &mut Net, contract: &ContractId, stage: u32) {
-    net.act("coord", Some(contract), StageStart { stage }.into(), &["coord"]).unwrap();
-}
-
-fn receive(net: &mut Net, contract: &ContractId, stage: u32, epsilon_micro_spent: u64) {
-    let receipt = StageReceipt {
-        stage,
-        rounds: 1,
-        algorithm_digest: private().algorithms[0].digest,
-        input_commitment: hash("in"),
-        output_commitment: hash("out"),
-        rows_requested: 300,
-        rows_used: 300,
-        rows_rejected: 0,
-        withheld: 0,
-        hospitals: HOSPITALS.iter().map(|name| id(name)).collect(),
-        epsilon_micro_spent,
-    };
-    net.act("coord", Some(contract), receipt.into(), &["coord"]).unwrap();
-}
-
 /// A contract of two stages that runs; the first round of the first stage has left h1.
 fn running() -> (Net, Agent, ContractId) {
     let (mut net, mut agent) = agent();

@@ -120,3 +120,26 @@ pub fn epsilon_of(terms: &Terms, stage: u32) -> u64 {
     let delta = terms.privacy.delta_e12 as f64 * 1e-12;
     epsilon_added_micro(&ran, 3, delta, terms.privacy.epsilon_micro)
 }
+
+/// The coordinator begins a stage.
+pub fn start(net: &mut Net, contract: &ContractId, stage: u32) {
+    net.act("coord", Some(contract), StageStart { stage }.into(), &["coord"]).unwrap();
+}
+
+/// The coordinator's receipt of one round of a stage.
+pub fn receive(net: &mut Net, contract: &ContractId, stage: u32, epsilon_micro_spent: u64) {
+    let receipt = StageReceipt {
+        stage,
+        rounds: 1,
+        algorithm_digest: private().algorithms[0].digest,
+        input_commitment: hash("in"),
+        output_commitment: hash("out"),
+        rows_requested: 300,
+        rows_used: 300,
+        rows_rejected: 0,
+        withheld: 0,
+        hospitals: HOSPITALS.iter().map(|name| id(name)).collect(),
+        epsilon_micro_spent,
+    };
+    net.act("coord", Some(contract), receipt.into(), &["coord"]).unwrap();
+}
