@@ -190,32 +190,30 @@ pub enum ActionCommand {
 pub enum DraftCommand {
     /// Stop the ledger, before it is handed over: nothing but a Handover is recorded from then on. A quorum of the hospitals signs, and
     /// this party.
-    Freeze {
-        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
-        #[arg(long)]
-        code: String,
-        /// How long it may take until all have signed.
-        #[arg(long, value_name = "TIME", default_value = "7 days")]
-        valid: String,
-        /// Where to write it.
-        #[arg(short, long, value_name = "FILE")]
-        out: PathBuf,
-    },
+    Freeze(Drafted),
     /// Withdraw a party's keys; a majority of the admins signs.
     KeyRevoke {
         /// Whose.
         #[arg(long)]
         party: String,
-        /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
-        #[arg(long)]
-        code: String,
-        /// How long it may take until all have signed.
-        #[arg(long, value_name = "TIME", default_value = "7 days")]
-        valid: String,
-        /// Where to write it.
-        #[arg(short, long, value_name = "FILE")]
-        out: PathBuf,
+        /// The same for every draft.
+        #[command(flatten)]
+        drafted: Drafted,
     },
+}
+
+/// What every draft says.
+#[derive(Debug, Args)]
+pub struct Drafted {
+    /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
+    #[arg(long)]
+    pub code: String,
+    /// How long it may take until all have signed.
+    #[arg(long, value_name = "TIME", default_value = "7 days")]
+    pub valid: String,
+    /// Where to write it.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// How to print.

@@ -14,7 +14,7 @@ use leben_contracts::ledger::store::{LogReader, durable_replace, read_at_most};
 
 use super::{Ended, linked, readable};
 use crate::action as actions;
-use crate::io::cli::{ActionCommand, DraftCommand};
+use crate::io::cli::{ActionCommand, DraftCommand, Drafted};
 use crate::io::terminal::{Paint, paint, print};
 use crate::io::{fresh, keys, now_ms};
 use crate::job::duration;
@@ -57,20 +57,21 @@ async fn ledger(root: &Path, folder: Option<&Path>) -> Result<Ledger, Failed> {
 }
 
 async fn make(root: &Path, draft: DraftCommand) -> Ended {
-    let (DraftCommand::KeyRevoke { valid, .. } | DraftCommand::Freeze { valid, .. }) = &draft;
+    let (DraftCommand::KeyRevoke { drafted, .. } | DraftCommand::Freeze(drafted)) = &draft;
+    let Drafted { code, valid, out } = drafted;
     let valid_ms = duration::parse(valid).ok_or_else(|| format!("--valid {valid}: write a time such as \"7 days\""))?;
     let (home, ledger) = readable(root).await?;
-    let (file, out) = match draft {
-        DraftCommand::KeyRevoke { party, code, out, .. } => {
-            let body = KeyRevoke { party: PartyId::new(&party)?, code: Code::new(&code)? };
-            (actions::revoke(&home, ledger.state(), body, valid_ms, fresh()?)?, out)
+    let file = match &draft {
+        DraftCommand::KeyRevoke { party, .. } => {
+            let body = KeyRevoke { party: PartyId::new(party)?, code: Code::new(code)? };
+            actions::revoke(&home, ledger.state(), body, valid_ms, fresh()?)?
         }
-        DraftCommand::Freeze { code, out, .. } => {
-            let body = Freeze { code: Code::new(&code)? };
-            (actions::freeze(&home, ledger.state(), body, valid_ms, fresh()?)?, out)
+        DraftCommand::Freeze(_) => {
+            let body = Freeze { code: Code::new(code)? };
+            actions::freeze(&home, ledger.state(), body, valid_ms, fresh()?)?
         }
     };
-    write(&out, &file)?;
+    write(out, &file)?;
     print(&ledger.state().action_text(&file, now_ms()));
     let out = out.display();
     print(&format!(
