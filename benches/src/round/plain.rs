@@ -17,6 +17,7 @@ use leben_protocol::quic::{
 };
 use leben_protocol::wire::Wire;
 use rayon::prelude::*;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Case, Measured, rows};
@@ -58,27 +59,38 @@ pub(super) fn measure(case: Case) -> Result<Measured, Failure> {
             ["bench-plain-worker", &address, &seat.to_string(), &case.params.to_string()].map(str::to_owned);
         workers.push(Child::spawn(arguments)?);
     }
+    let (ended, measured) = drive::<Ended>(coordinator, workers)?;
+    Ok(Measured { rounds_s: ended.rounds_s, figures: ended.figures, ..measured })
+}
+
+/// Waits until everybody is there, lets the rounds run and ends both sides: what the coordinator says at the end, and all that is measured
+/// from here.
+pub(super) fn drive<T: DeserializeOwned>(
+    mut coordinator: Child,
+    mut workers: Vec<Child>,
+) -> Result<(T, Measured), Failure> {
     coordinator.line()?;
     let before = traffic(&mut workers)?;
     let meter = Meter::start(std::iter::once(&coordinator).chain(&workers).map(Child::pid).collect())?;
     coordinator.say("go")?;
-    let ended: Ended = serde_json::from_str(&coordinator.line()?)?;
+    let ended = serde_json::from_str(&coordinator.line()?)?;
     let work = meter.read()?;
     let after = traffic(&mut workers)?;
     let peaks = workers.iter().map(Child::peak_mib).collect::<Result<Vec<_>, _>>()?;
     let coordinator_peak_mib = coordinator.peak_mib()?;
     workers.into_iter().try_for_each(Child::stop)?;
     coordinator.stop()?;
-    Ok(Measured {
-        rounds_s: ended.rounds_s,
+    let measured = Measured {
+        rounds_s: Vec::new(),
         up_bytes: after.0 - before.0,
         down_bytes: after.1 - before.1,
         coordinator_peak_mib,
         worker_peak_mib: peaks.into_iter().fold(0.0, f64::max),
         submit_to_result_s: work.wall_s,
         work,
-        figures: ended.figures,
-    })
+        figures: Vec::new(),
+    };
+    Ok((ended, measured))
 }
 
 /// Bytes that the workers have sent and received, together.

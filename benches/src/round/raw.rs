@@ -11,11 +11,10 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::task::JoinSet;
 
-use super::plain::traffic;
+use super::plain::drive;
 use super::{BITS, Case, Measured};
 use crate::Failure;
 use crate::child::{self, Child};
-use crate::machine::Meter;
 
 const NAME: &str = "localhost";
 /// Written and read at a time.
@@ -43,27 +42,8 @@ pub(super) fn measure(case: Case) -> Result<Measured, Failure> {
         let arguments = ["bench-raw-worker", &address, &certificate, &hospitals, &params, &rounds];
         workers.push(Child::spawn(arguments.map(str::to_owned))?);
     }
-    coordinator.line()?;
-    let before = traffic(&mut workers)?;
-    let meter = Meter::start(std::iter::once(&coordinator).chain(&workers).map(Child::pid).collect())?;
-    coordinator.say("go")?;
-    let rounds_s: Vec<f64> = serde_json::from_str(&coordinator.line()?)?;
-    let work = meter.read()?;
-    let after = traffic(&mut workers)?;
-    let peaks = workers.iter().map(Child::peak_mib).collect::<Result<Vec<_>, _>>()?;
-    let coordinator_peak_mib = coordinator.peak_mib()?;
-    workers.into_iter().try_for_each(Child::stop)?;
-    coordinator.stop()?;
-    Ok(Measured {
-        rounds_s,
-        up_bytes: after.0 - before.0,
-        down_bytes: after.1 - before.1,
-        coordinator_peak_mib,
-        worker_peak_mib: peaks.into_iter().fold(0.0, f64::max),
-        submit_to_result_s: work.wall_s,
-        work,
-        figures: Vec::new(),
-    })
+    let (rounds_s, measured) = drive::<Vec<f64>>(coordinator, workers)?;
+    Ok(Measured { rounds_s, ..measured })
 }
 
 /// The coordinator's process.
