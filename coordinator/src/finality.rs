@@ -5,6 +5,9 @@
 //! cosigned at a time, and while one is certified the next is cosigned already, unless the first changes who has to sign; what is
 //! committed meanwhile goes with the one after.
 //!
+//! A coordinator that starts knows what it has published, and not whether a quorum got to hold it: its witnesses say so again before
+//! anything is acknowledged.
+//!
 //! `asking.rs`: what a witness is asked; `observed.rs`: cosignatures that stand on a checkpoint and count for nothing.
 
 mod asking;
@@ -99,7 +102,7 @@ pub struct Finality {
 }
 
 impl Finality {
-    /// At start-up: what is published, and the policy in force at that size.
+    /// At start-up, where all that is published is known to be final: the policy in force at that size.
     pub fn new(final_size: u64, published: Option<String>, policy: Policy) -> Finality {
         Finality {
             final_size,
@@ -115,12 +118,26 @@ impl Finality {
         }
     }
 
+    /// At start-up, where nobody knows whether a quorum holds what is published: nothing is final until one says so. `policy` is in
+    /// force at that size, `before` was until its last entry, if that is a turn.
+    pub fn resume(published: Note, policy: Policy, before: Option<Policy>) -> Result<Finality, String> {
+        let size = Checkpoint::of(&published).map_err(|error| error.to_string())?.size;
+        let mut finality = Finality::new(0, None, before.clone().unwrap_or_else(|| policy.clone()));
+        finality.published = Some(published.to_string());
+        let turns = before.is_some();
+        let policies = std::iter::once(policy).chain(before).collect();
+        finality.certifying = Some(Flight { size, note: published, policies, turns, certified: BTreeSet::new() });
+        // With nobody to hold it, it is final at once.
+        finality.finish();
+        Ok(finality)
+    }
+
     /// Next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Entries that are final.
+    /// Entries that are known to be final.
     pub fn final_size(&self) -> u64 {
         self.final_size
     }

@@ -143,8 +143,11 @@ fn a_restart_keeps_the_line_and_a_wrong_one_is_refused() {
     note.push(signer("h3", 3).sign(note.text(), 5)).unwrap();
     let own = note.to_string();
     note.push(outside.sign(note.text(), 6)).unwrap();
-    let mut finality = Finality::new(3, Some(note.to_string()), policy()).with_observers(vec![outside.vkey().clone()]);
-    assert_eq!(finality.published(), Some(own.as_str()), "hospitals and proofs go without it");
+    let known = Finality::new(3, Some(note.to_string()), policy()).with_observers(vec![outside.vkey().clone()]);
+    assert_eq!(known.final_note(), Some(own.as_str()), "proofs go without it");
+    let mut finality =
+        Finality::resume(note.clone(), policy(), None).unwrap().with_observers(vec![outside.vkey().clone()]);
+    assert_eq!(finality.published(), Some(own.as_str()), "hospitals go without it");
     for line in
         [stranger.sign(note.text(), 7), outside.sign(checkpoint(4).text(), 7), signer("h4", 4).sign(note.text(), 7)]
     {
@@ -153,4 +156,48 @@ fn a_restart_keeps_the_line_and_a_wrong_one_is_refused() {
     assert!(published(&actions(&mut finality)).is_empty());
     finality.handle_observed(3, outside.sign(note.text(), 8)).unwrap();
     assert_eq!(names(&published(&actions(&mut finality)).remove(0).0), [ORIGIN, "h2", "h3", "uni.example/w"]);
+}
+
+#[test]
+fn after_a_restart_what_is_published_is_final_once_a_quorum_says_that_it_holds_it() {
+    let mut finality = Finality::resume(checkpoint(3), policy(), None).unwrap();
+    let nothing = |finality: &Finality| (finality.final_size(), finality.final_note().map(str::to_owned));
+    for n in 2..5 {
+        finality.handle_up(&format!("h{n}"), 3, 3);
+    }
+    let shown = actions(&mut finality).iter().filter(|action| matches!(action, Action::Show { .. })).count();
+    assert_eq!((shown, nothing(&finality)), (3, (0, None)));
+    // What comes after it is cosigned meanwhile, and not published.
+    assert_eq!((finality.is_busy(), finality.begun_size()), (false, 3));
+    finality.begin(checkpoint(5), policy()).unwrap();
+    assert!(published(&two_cosign(&mut finality, 5)).is_empty());
+    finality.handle_certified("h2", 3);
+    finality.handle_certified("h2", 3);
+    finality.handle_certified("h3", 2);
+    finality.handle_certified("team", 3);
+    assert_eq!((actions(&mut finality), nothing(&finality)), (Vec::new(), (0, None)), "one is no quorum");
+    finality.handle_certified("h4", 3);
+    let done = actions(&mut finality);
+    assert_eq!((done.first(), finality.final_size()), (Some(&Action::Final { size: 3 }), 3));
+    assert_eq!(published(&done).len(), 1, "the next one follows");
+}
+
+#[test]
+fn after_a_restart_on_a_turn_both_quorums_say_that_they_hold_it() {
+    let newcomers: Vec<_> = (5..8).map(|n| signer(&format!("h{n}"), n).vkey().clone()).collect();
+    let after = Policy::k_of_n(log().vkey(), &newcomers, 2).unwrap();
+    let mut finality = Finality::resume(checkpoint(3), after, Some(policy())).unwrap();
+    for (party, is_final) in [("h5", false), ("h6", false), ("h2", false), ("h4", true)] {
+        assert!(finality.is_busy(), "nothing is begun before");
+        finality.handle_certified(party, 3);
+        assert_eq!(actions(&mut finality), Vec::from_iter(is_final.then_some(Action::Final { size: 3 })), "{party}");
+    }
+    assert!(!finality.is_busy());
+}
+
+#[test]
+fn with_nobody_to_hold_it_what_is_published_is_final_at_once() {
+    let nobody = Policy::k_of_n(log().vkey(), &[], 0).unwrap();
+    let mut finality = Finality::resume(checkpoint(3), nobody, None).unwrap();
+    assert_eq!((actions(&mut finality), finality.final_size()), (vec![Action::Final { size: 3 }], 3));
 }

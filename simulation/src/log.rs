@@ -90,20 +90,21 @@ impl Log {
         }
     }
 
-    /// The process starts and replays its disk: what was published counts as final.
+    /// The process starts and replays its disk: the state is that of what was published; a quorum says again that it holds it.
     pub fn start(&mut self) -> Vec<Wish> {
         let mut follower = Follower::new(ORIGIN, State::new(ORIGIN));
         let (mut builder, mut certain, mut committed) = (Builder::default(), State::new(ORIGIN), VecDeque::new());
-        let checkpoint =
-            self.published.as_ref().map(|note| Checkpoint::of(&Note::parse(note.as_bytes()).unwrap()).unwrap());
+        let published = self.published.as_ref().map(|note| Note::parse(note.as_bytes()).unwrap());
+        let checkpoint = published.as_ref().map(|note| Checkpoint::of(note).unwrap());
         let final_size = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
-        let (mut points, mut turns) = (VecDeque::new(), Turns::default());
+        let (mut points, mut turns, mut before) = (VecDeque::new(), Turns::default(), None);
         for (index, leaf) in (0..).zip(&self.leaves) {
             let entry = Entry::parse(leaf).unwrap();
             builder.append(leaf.clone()).unwrap();
             follower.apply(&entry).unwrap();
             if let Some(turn) = turns.step(&entry.action().kind, || follower.replay().witness_policy()) {
                 points.push_back(TurnPoint { size: index + 1, root: builder.tree().root(), policy: turn.new });
+                before = turn.old.filter(|_| index + 1 == final_size).or(before);
             }
             match index < final_size {
                 true => certain.apply(index, &entry).unwrap(),
@@ -111,7 +112,11 @@ impl Log {
             }
         }
         let root = checkpoint.map_or([0; 32], |checkpoint| checkpoint.root);
-        let finality = Finality::new(final_size, self.published.clone(), policy_of(&certain));
+        let policy = policy_of(&certain);
+        let finality = match published {
+            Some(note) => Finality::resume(note, policy, before).unwrap(),
+            None => Finality::new(0, None, policy),
+        };
         let sequencer = Sequencer::new(signer(), builder, follower).unwrap();
         self.writer = Some(Writer { sequencer, finality, committed, turns: points, certain, root });
         self.carry_out()
@@ -130,6 +135,16 @@ impl Log {
     /// The state after everything that is final, and the root over it.
     pub fn certain(&self) -> Option<(&State, Hash)> {
         self.writer.as_ref().map(|writer| (&writer.certain, writer.root))
+    }
+
+    /// Entries that the coordinator would acknowledge.
+    pub fn final_size(&self) -> u64 {
+        self.writer.as_ref().map_or(0, |writer| writer.finality.final_size())
+    }
+
+    /// Whether a quorum is known to hold all that was published.
+    pub fn is_certified(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.finality.final_size() == writer.certain.next_index())
     }
 
     /// The state after everything that is committed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::evidence::ForkEvidence;
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::witness::WitnessRecord;
@@ -33,6 +34,13 @@ pub struct Disk {
     standings: BTreeMap<ContractId, Standing>,
     /// The proof that the log has forked, if one was found.
     pub fork: Option<Box<ForkEvidence>>,
+}
+
+impl Disk {
+    /// Entries under the certificate that would outlive the process.
+    pub fn certified_size(&self) -> u64 {
+        self.certificate.as_ref().map_or(0, |note| Checkpoint::of(note).unwrap().size)
+    }
 }
 
 /// One hospital.

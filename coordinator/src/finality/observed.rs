@@ -35,10 +35,10 @@ impl Finality {
         self.observers = wider.observers().cloned().collect();
         if let Some(note) = self.published.take().and_then(|text| Note::parse(text.as_bytes()).ok()) {
             let observed = |line: &SignatureLine| self.observers.iter().any(|vkey| line.is_by(vkey));
-            self.observed.size = self.final_size;
+            self.observed.size = Checkpoint::of(&note).map_or(0, |checkpoint| checkpoint.size);
             self.observed.lines = note.signatures().iter().filter(|line| observed(line)).cloned().collect();
             self.published = Some(note.with_lines(|line| !observed(line)).to_string());
-            self.final_note = self.published.clone();
+            self.final_note = self.final_note.take().and_then(|_| self.published.clone());
         }
         self
     }

@@ -25,12 +25,15 @@ impl Ledger {
         *self.0.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the final part as it stands into the state folder, so that the next start need not replay it.
+    /// Writes the final part as it stands into the state folder, so that the next start need not replay it, and knows that it is final.
     ///
     /// # Errors
     /// The disk's.
     pub fn save_snapshot(&self) -> Result<(), Fatal> {
         let mut written = self.0.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_certified() {
+            return Ok(());
+        }
         let (state, root) = self.with_final(|state, root| (state.clone(), root));
         if state.next_index() > *written {
             snapshot::save(&self.0.state_dir, &state, &root).map_err(|error| Fatal::Ledger(error.to_string()))?;

@@ -116,6 +116,9 @@ impl Jobs {
 
     /// The final ledger grew: new jobs, steps of running ones, due steps of contracts.
     fn handle_ledger(&mut self) -> Result<(), Fatal> {
+        if !self.ledger.is_certified() {
+            return Ok(());
+        }
         let now = now_ms();
         let ledger = self.ledger.clone();
         let jobs = self.jobs.keys().copied().collect();

@@ -112,7 +112,7 @@ impl Ledger {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
         let (sequence, final_part, taken_up) =
             Sequence::recover(store, log_key, origin, author, metrics, batch_max, observers)?;
-        let finals = watch::Sender::new(final_part.state.next_index());
+        let finals = watch::Sender::new(sequence.finality.final_size());
         let ledger = Ledger(Arc::new(Shared {
             origin: origin.to_owned(),
             log: sequence.log_vkey(),
@@ -140,12 +140,17 @@ impl Ledger {
         self.0.log.to_string()
     }
 
-    /// Entries that are final.
+    /// Entries that are final; after a start, those that were published: see [`Ledger::is_certified`].
     pub fn final_size(&self) -> u64 {
         self.with_final(|state, _| state.next_index())
     }
 
-    /// Hears of each growth of the final part.
+    /// Whether a quorum is known to hold all of the final part: not from a start on, until it has said so.
+    pub fn is_certified(&self) -> bool {
+        self.with_final(|state, _| *self.0.finals.borrow() == state.next_index())
+    }
+
+    /// Hears of each growth of the final part, and when a quorum is known to hold what was published before a start.
     pub fn watch_final(&self) -> watch::Receiver<u64> {
         self.0.finals.subscribe()
     }

@@ -8,7 +8,7 @@ use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::{Recorded, snapshot};
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::merkle::Hash;
-use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
+use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::{Policy, UnknownSigners};
 use leben_contracts::ledger::prepare;
 use leben_contracts::ledger::sequencer::{Sequencer, TurnPoint};
@@ -35,6 +35,8 @@ struct Replayed {
     /// Every quorum that may have made a checkpoint final which this folder does not know: the one of the published size and
     /// those of everything committed since.
     policies: Vec<Policy>,
+    /// The policy before the last published entry, if that one changed it.
+    before: Option<Policy>,
     /// Turns that are not final yet.
     points: VecDeque<TurnPoint>,
 }
@@ -56,7 +58,7 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
     let mut certain = take_up(store, origin, published);
     let taken_up = certain.next_index();
     let mut policies = Vec::from_iter(certain.witness_policy().filter(|_| taken_up == published));
-    let (mut points, mut turns) = (VecDeque::new(), Turns::new(certain.witness_policy()));
+    let (mut points, mut turns, mut before) = (VecDeque::new(), Turns::new(certain.witness_policy()), None);
     let mut follower = Follower::resume(origin, taken_up, certain.now_ms(), Recorded::new(certain.clone()));
     let mut from = taken_up;
     while from < size {
@@ -72,7 +74,10 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
             {
                 policies.push(policy.clone());
             }
-            if let Some(turn) = turn.filter(|_| index >= published) {
+            let Some(turn) = turn else { continue };
+            if index + 1 == published {
+                before = turn.old;
+            } else if index >= published {
                 let root = reader.root_at(index + 1, size).map_err(broken)?;
                 points.push_back(TurnPoint { size: index + 1, root, policy: turn.new });
             }
@@ -82,11 +87,11 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
         }
         from = to;
     }
-    Ok(Replayed { follower, certain, taken_up, policies, points })
+    Ok(Replayed { follower, certain, taken_up, policies, before, points })
 }
 
 /// The published checkpoint. It was cosigned when it was published: what is not, any more, was changed since.
-fn published_note(reader: &LogReader, policy: &Policy, observers: &[VerifierKey]) -> Result<String, Fatal> {
+fn published_note(reader: &LogReader, policy: &Policy, observers: &[VerifierKey]) -> Result<Note, Fatal> {
     let note = reader.checkpoint().map_err(broken)?;
     // An outside witness that the settings name no longer may still stand on it; then the policy beside it has its key.
     let beside = reader.policy().map_err(broken)?;
@@ -95,7 +100,7 @@ fn published_note(reader: &LogReader, policy: &Policy, observers: &[VerifierKey]
         let path = reader.dir().join("checkpoint");
         broken(format!("{} is damaged: {error}; copy it from a hospital's mirror/public", path.display()))
     })?;
-    Ok(policy.with_observers(observers).known_lines(&note).to_string())
+    Ok(policy.with_observers(observers).known_lines(&note))
 }
 
 fn root_of(reader: &LogReader, published: u64, size: u64) -> Result<Hash, Fatal> {
@@ -107,7 +112,7 @@ fn root_of(reader: &LogReader, published: u64, size: u64) -> Result<Hash, Fatal>
 
 impl Sequence {
     /// Takes up the log; the number that comes back says how many entries the snapshot stood for. What is published was final or
-    /// becomes it: its entries count as final; the rest goes to the witnesses again.
+    /// becomes it: it is what the state is of, and is acknowledged once it is known to be final. The rest goes to the witnesses again.
     pub(super) fn recover(
         store: LogStore,
         log_key: SigningKey,
@@ -121,13 +126,18 @@ impl Sequence {
         let log: VerifierKey = signer.vkey().clone();
         let (size, reader) = (store.size(), store.reader());
         let published = store.published().map_or(0, |head| head.size);
-        let Replayed { follower, certain, taken_up, policies, points: turns } = replay(&store, origin, published)?;
+        let Replayed { follower, certain, taken_up, policies, before, points: turns } =
+            replay(&store, origin, published)?;
         let policy = policy_of(&certain, &log)?;
         let note = (published > 0).then(|| published_note(&reader, &policy, &observers)).transpose()?;
+        let finality = match note {
+            // A snapshot is only made of what is final.
+            Some(note) if taken_up < published => Finality::resume(note, policy, before).map_err(broken)?,
+            note => Finality::new(published, note.map(|note| note.to_string()), policy),
+        };
         let final_part = Final { state: certain, root: root_of(&reader, published, size)? };
         let builder = store.builder().map_err(broken)?;
         let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
-        let finality = Finality::new(published, note, policy).with_observers(observers);
         let callers = Callers::default();
         drift::check(sequencer.state().state().now_ms(), now_ms())?;
         let door = Door::new(RollCall::new(policies), metrics.clone());
@@ -136,7 +146,7 @@ impl Sequence {
             sequencer,
             log,
             author,
-            finality,
+            finality: finality.with_observers(observers),
             turns,
             callers,
             door,

@@ -2,7 +2,6 @@
 
 use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::hash::Hash32;
-use leben_coordinator::facts::Facts;
 use leben_protocol::frame::{self, Order};
 
 use super::{Event, Network, at};
@@ -14,7 +13,7 @@ use crate::schedule::Fault;
 
 impl Network {
     pub(super) fn start_coordinator(&mut self) {
-        let (first, now_ms) = (self.log.size() == 0, self.queue.now_ms());
+        let first = self.log.size() == 0;
         self.up = true;
         self.say("the coordinator starts");
         let wishes = self.log.start();
@@ -33,10 +32,8 @@ impl Network {
             self.append("admin", None, &Body::Deposit(deposit)).unwrap();
         }
         self.asked.clear();
-        if let (Some(coordinator), Some((state, root))) = (&mut self.coordinator, self.log.certain())
-            && let Some(contract) = state.contract(&Hash32(self.contract))
-        {
-            coordinator.start(now_ms, &Facts::of(contract), root, self.dice.bytes());
+        if self.log.is_certified() {
+            self.resume_job();
         }
         for seat in 1..=self.deal.hospitals {
             let wait_ms = self.dice.between(100, 1500);

@@ -194,6 +194,20 @@ impl Network {
             _ => {}
         }
         self.carry_out();
+        self.check_final();
+    }
+
+    /// What is acknowledged outlives the coordinator: a quorum has it on its disks.
+    fn check_final(&self) {
+        let (size, Some((state, _))) = (self.log.final_size(), self.log.certain()) else { return };
+        let Some(policy) = state.witness_policy().filter(|_| size > 0 && self.log.is_certified()) else { return };
+        let holders = self.members.iter().filter(|member| member.disk.certified_size() >= size);
+        let holders: Vec<&str> = holders.map(|member| member.name.as_str()).collect();
+        assert!(
+            policy.is_quorum(holders.iter().copied()),
+            "seed {}: {size} entries are final, and only {holders:?} hold them",
+            self.seed
+        );
     }
 
     fn tick(&mut self) {

@@ -4,6 +4,7 @@ use leben_contracts::agreement::body::{self, Body};
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
+use leben_coordinator::facts::Facts;
 use leben_coordinator::plan::{Operator, Plan};
 use leben_coordinator::record::Record;
 use leben_coordinator::schedule as due;
@@ -48,6 +49,7 @@ impl Network {
 
     /// More is final: the job is told, and whoever owes a step takes it.
     pub(super) fn handle_final(&mut self) {
+        self.resume_job();
         let now_ms = self.queue.now_ms();
         let Some((state, root)) = self.log.certain() else { return };
         if let Some((id, facts, terms)) =
@@ -67,6 +69,21 @@ impl Network {
             }
         }
         self.act();
+    }
+
+    /// A job that a restart of the coordinator ended goes on from its disk.
+    pub(super) fn resume_job(&mut self) {
+        let now_ms = self.queue.now_ms();
+        let stopped = self.coordinator.as_mut().filter(|coordinator| !coordinator.is_running());
+        if let (Some(coordinator), Some((state, root))) = (stopped, self.log.certain())
+            && let Some(contract) = state.contract(&Hash32(self.contract))
+        {
+            coordinator.start(now_ms, &Facts::of(contract), root, self.dice.bytes());
+            let linked = self.members.iter().filter(|member| self.links[at(member.seat)].up);
+            for member in linked {
+                coordinator.job().into_iter().for_each(|job| job.handle_link(now_ms, &member.name, true));
+            }
+        }
     }
 
     pub(super) fn operator(&self) -> Operator {
