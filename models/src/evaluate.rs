@@ -11,8 +11,10 @@
 //!
 //! Cells of fewer than the terms' `cell_min` patients of a class do not show: a step of the curve has none or so many of either
 //! class, rows of the calibration table are joined until both classes have so many, and shares of a class that would count fewer
-//! are withheld, and where patients share few scores, so are the figures from which whoever has the model could work those shares
-//! out. Features that are codes are held to the same rules as in a model.
+//! are withheld. Where patients share few scores (64 bins or fewer are taken) and fewer than `cell_min` of a class have one of them, so
+//! are the figures from which whoever has the model, and so the scores, could work out how many have each: Brier score, log loss, AUC and
+//! the mean scores of calibration. From 65 on there are more unknown numbers than told digits could settle; that bound is a judgement, no
+//! theorem. Features that are codes are held to the same rules as in a model.
 //!
 //! Parameters: `features`, `outcome`, `bins` (8192), `rows_max` (most rows of one hospital, 2^24).
 

@@ -299,26 +299,42 @@ fn a_class_of_a_few_patients_is_not_evaluated() {
     assert!(!finding.to_string().contains('6'));
 }
 
-/// Seven patients have both codes and alone are predicted to be sick. With four scores, all of them known, a Brier score and a log
-/// loss count the patients that have each.
-#[test]
-fn few_scores_take_the_figures_along_that_would_count_them() {
-    let tables = [3, 2, 2].map(|planted: usize| {
+/// Each of three hospitals has 150 patients with one of two codes, or none; each of the first `planted` has both and is sick, if `ill`. Of
+/// those without a code a fifth is sick, of those with one `fifths`.
+fn with_both_codes(planted: [usize; 3], ill: bool, fifths: usize) -> [Table; 3] {
+    planted.map(|planted| {
         let both = move |row: usize| row < planted;
         let left = move |row: usize| f64::from(u8::from(both(row) || row.is_multiple_of(3)));
         let right = move |row: usize| f64::from(u8::from(both(row) || row % 3 == 1));
-        let sick = move |row: usize| f64::from(u8::from(both(row) || (row / 3) % 5 < if row % 3 == 2 { 1 } else { 2 }));
+        let other = move |row: usize| (row / 3) % 5 < if row % 3 == 2 { 1 } else { fifths };
+        let sick = move |row: usize| f64::from(u8::from(if both(row) { ill } else { other(row) }));
         hospital(150, &[("left", &left), ("right", &right), ("sick", &sick)])
-    });
-    let model = stages("left,right", "sick", "0");
-    let told = &controlled(&model, LIMITS, &tables).unwrap()[2].outcome;
+    })
+}
+
+/// Seven patients have both codes. With four scores, all of them known, a Brier score, a log loss and the mean score of a row of
+/// calibration count the patients that have each; whether they alone are predicted to be sick makes no difference.
+#[test]
+fn few_scores_take_the_figures_along_that_would_count_them() {
     let scores = ["brier", "log_loss", "auc", "auc_se", "auc_error_max", "auc_low95", "auc_high95"];
-    assert_eq!(told.withheld(), [&["accuracy", "sensitivity"][..], &scores].concat());
-    assert!(scores.iter().all(|name| !told.figures.contains_key(*name)), "{:?}", told.figures);
-    assert!(!countable(told).contains(&PLANTED));
+    let model = stages("left,right", "sick", "0");
+    for (ill, fifths, shares) in [(true, 2, &["accuracy", "sensitivity"][..]), (false, 1, &[])] {
+        let tables = with_both_codes([3, 2, 2], ill, fifths);
+        let told = &controlled(&model, LIMITS, &tables).unwrap()[2].outcome;
+        assert_eq!(told.withheld(), [shares, &scores[..], &["calibration: predicted"]].concat());
+        assert!(scores.iter().all(|name| !told.figures.contains_key(*name)), "{:?}", told.figures);
+        assert!(!countable(told).contains(&PLANTED));
+        let grid = told.grid("calibration").unwrap();
+        assert!(grid.column("predicted").into_iter().all(|mean| mean.is_none()), "{grid:?}");
+        assert!(!told.curves.iter().any(|curve| curve.name == "calibration"));
+    }
     let ample = Limits { cell_min: 5, ..LIMITS };
-    let told = &controlled(&model, ample, &tables).unwrap()[2].outcome;
+    let told = &controlled(&model, ample, &with_both_codes([3, 2, 2], true, 2)).unwrap()[2].outcome;
     assert!(told.withheld().is_empty() && scores.iter().all(|name| told.figures.contains_key(*name)));
+    // What is withheld above would have told: (mean - s1) / (s2 - s1) of its rows have both codes.
+    let grid = told.grid("calibration").unwrap();
+    let last = |name: &str| grid.column(name).last().copied().flatten().unwrap();
+    assert!(last("predicted") > 0.0 && last("rows") >= 7.0);
 }
 
 #[test]

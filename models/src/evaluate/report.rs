@@ -11,12 +11,15 @@ use crate::state::State;
 
 use super::{CALIBRATION_BINS, Evaluate};
 
-/// Figures that go with a share that is withheld, where there are few scores: whoever has the model knows the scores that codes
-/// can give, and each of these is one more equation for how many patients have which.
+/// Figures that are withheld where there are few scores and hardly anybody has one of them: whoever has the model knows the scores
+/// that codes can give, and each of these is one more equation for how many patients have which. So is each mean score of calibration.
 const TELLING: [&str; 7] = ["brier", "log_loss", "auc", "auc_se", "auc_error_max", "auc_low95", "auc_high95"];
 
 /// Few scores: so many unknown numbers at most, for which the digits of a handful of figures could be enough.
 const SCORES_FEW: usize = 64;
+
+/// The column of the calibration grid with the mean score of each row.
+const PREDICTED: usize = 1;
 
 /// The area under the ROC curve from two histograms.
 struct Area {
@@ -56,15 +59,17 @@ impl Evaluate {
             }
             None => warnings.push("Every row has the same outcome, so there is no ROC curve and no AUC.".to_owned()),
         }
-        let scores = positives.iter().zip(negatives).filter(|(p, n)| *p + *n > 0.5).count();
-        if !withheld.is_empty() && scores <= SCORES_FEW {
+        let (mut grid, curve) = self.calibration(segment(sum, "calibration", CALIBRATION_BINS * 3)?);
+        if self.is_solvable(positives, negatives, !withheld.is_empty()) {
             let (away, told) = numbers.into_iter().partition(|(name, _)| TELLING.contains(name));
             let away: Vec<(&str, f64)> = away;
             withheld.extend(away.into_iter().map(|(name, _)| name.to_owned()));
+            withheld.push("calibration: predicted".to_owned());
             numbers = told;
+            grid.rows.iter_mut().flat_map(|row| row.values.get_mut(PREDICTED)).for_each(|mean| *mean = None);
+        } else {
+            curves.push(curve);
         }
-        let (grid, curve) = self.calibration(segment(sum, "calibration", CALIBRATION_BINS * 3)?);
-        curves.push(curve);
         let outcome = Outcome {
             algorithm: "evaluate".to_owned(),
             version: 1,
@@ -102,6 +107,13 @@ impl Evaluate {
         }
         points.push((1.0, 1.0));
         Curve { name: "roc".to_owned(), x: "1 - specificity".to_owned(), y: "sensitivity".to_owned(), points }
+    }
+
+    /// Whether figures over all scores could be solved for a group of few patients: where one of few scores is theirs.
+    fn is_solvable(&self, positives: &[f64], negatives: &[f64], share_withheld: bool) -> bool {
+        let scores = || positives.iter().zip(negatives).filter(|(p, n)| **p + **n > 0.5);
+        let small = scores().any(|(p, n)| !self.is_fit(*p) || !self.is_fit(*n));
+        (share_withheld || small) && scores().count() <= SCORES_FEW
     }
 
     /// Nobody, or enough patients.
