@@ -190,7 +190,13 @@ impl Jobs {
                 self.carry_out(contract)
             }
             Event::Upload { hospital, contract, slot, chunks, reply } => {
-                let unknown = || Reject::new(RejectCode::UnknownContract, "no job of this contract runs here");
+                let unknown = || match self.ledger.is_certified() {
+                    true => Reject::new(RejectCode::UnknownContract, "no job of this contract runs here"),
+                    false => Reject::new(
+                        RejectCode::NotReady,
+                        "the coordinator was started, and its jobs go on once a quorum has said that it holds what is published",
+                    ),
+                };
                 let answer = self.jobs.get(&contract).ok_or_else(unknown);
                 let _ = reply.send(answer.and_then(|job| job.expects_upload(&hospital, slot, chunks)));
                 Ok(())
