@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Fate, Job, inputs, layout, reference};
-use leben_privacy::secure_sum::{Agreement, Close, Consistency, FixedClose, threshold, threshold_ledger};
+use leben_privacy::secure_sum::{Agreement, Close, Consistency, FixedClose, RoundId, threshold, threshold_ledger};
 use leben_privacy::{Collector, Reject, Sum};
 
 #[test]
@@ -92,6 +92,7 @@ fn of_two_closes_with_enough_signatures_only_the_one_on_the_ledger_opens() {
     let (one, two) = (sign(&first, [1, 2], false), sign(&second, [3, 4], true));
     let fixed = |close: &Close| FixedClose {
         slot: 1,
+        round_id: opening.round_id,
         survivors: close.survivors.iter().map(|s| s.index).collect(),
         transcript: collector.transcript(),
     };
@@ -103,6 +104,10 @@ fn of_two_closes_with_enough_signatures_only_the_one_on_the_ledger_opens() {
     assert_eq!(job.get(1).reveal(&one, Some(&other)).unwrap_err(), refused);
     let late = FixedClose { slot: 2, ..fixed(&first) };
     assert_eq!(job.get(1).reveal(&one, Some(&late)).unwrap_err(), refused);
+    for (stage, round) in [(0, 1), (1, 0)] {
+        let other = FixedClose { round_id: RoundId { stage, round }, ..fixed(&first) };
+        assert_eq!(job.get(1).reveal(&one, Some(&other)).unwrap_err(), refused, "the close of another round");
+    }
     assert!(job.get(1).reveal(&one, Some(&fixed(&first))).is_ok());
 }
 

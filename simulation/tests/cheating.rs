@@ -4,10 +4,15 @@
 
 mod common;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use common::deal;
+use leben_contracts::agreement::body::{Body, RoundClose, StageStart};
+use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::state::State as Ledger;
 use leben_contracts::agreement::terms::OnDrop;
+use leben_contracts::ledger::entry::Entry;
 use leben_models::disclosure::Limits;
 use leben_models::{Algorithm, AlgorithmSpec, State, registry};
 use leben_privacy::secure_sum::{
@@ -15,12 +20,13 @@ use leben_privacy::secure_sum::{
 };
 use leben_privacy::{Layout, Suite};
 use leben_protocol::frame::{JobOrder, JobReport};
-use leben_simulation::Agreement;
-use leben_simulation::agreement::hospital;
+use leben_simulation::agreement::{START_MS, hospital, id, sign};
+use leben_simulation::{Agreement, Deal};
+use leben_worker::consent;
 use leben_worker::participate::{JobAction, Participation};
 use leben_worker::refusal::{Reason, Refusal};
 
-/// Four hospitals in the hands of whoever gives the orders.
+/// Hospitals in the hands of whoever gives the orders, mostly four.
 struct Cheat {
     agreement: Arc<Agreement>,
     hospitals: Vec<Participation>,
@@ -34,9 +40,18 @@ fn spec() -> AlgorithmSpec {
 
 impl Cheat {
     fn new() -> Cheat {
-        let agreement = Agreement::new(deal(4, OnDrop::Continue));
-        let hospitals = (1..=4).map(|seat| agreement.participation(&hospital(seat), Journal::default())).collect();
+        Cheat::of(deal(4, OnDrop::Continue))
+    }
+
+    fn of(deal: Deal) -> Cheat {
+        let agreement = Agreement::new(deal);
+        let forgetful = |seat| agreement.participation(&hospital(seat), Journal::default());
+        let hospitals = (1..=agreement.deal.hospitals).map(forgetful).collect();
         Cheat { agreement, hospitals, algorithm: registry::controlled(&spec(), Limits::default()).unwrap(), seeds: 0 }
+    }
+
+    fn seats(&self) -> RangeInclusive<u16> {
+        1..=self.agreement.deal.hospitals
     }
 
     fn try_order(&mut self, seat: u16, order: JobOrder) -> Result<Vec<JobAction>, Refusal> {
@@ -53,14 +68,14 @@ impl Cheat {
     /// Everybody's keys and shares for a slot.
     fn prepare(&mut self, slot: u64) -> (Vec<SlotKey>, Vec<SealedShare>) {
         let mut keys = Vec::new();
-        for seat in 1..=4 {
+        for seat in self.seats() {
             for action in self.order(seat, JobOrder::Advertise { slot }) {
                 let JobAction::Report(JobReport::Advertised(key)) = action else { panic!("{action:?}") };
                 keys.push(key);
             }
         }
         let mut shares = Vec::new();
-        for seat in 1..=4 {
+        for seat in self.seats() {
             for action in self.order(seat, JobOrder::Keys { slot, keys: keys.clone() }) {
                 let JobAction::Report(JobReport::Shares { sealed, .. }) = action else { panic!("{action:?}") };
                 shares.extend(sealed);
@@ -74,7 +89,7 @@ impl Cheat {
     }
 
     fn layout(&self) -> Layout {
-        self.algorithm.layout(&self.state(), 4).unwrap()
+        self.algorithm.layout(&self.state(), *self.seats().end()).unwrap()
     }
 
     fn opening(&self, slot: u64, cohort: Vec<SlotKey>) -> Opening {
@@ -87,7 +102,7 @@ impl Cheat {
             model_digest: self.state().digest().unwrap(),
             cohort,
             layout_digest: self.layout().digest(),
-            hospitals_max: 4,
+            hospitals_max: *self.seats().end(),
             suite: Suite::default(),
             checkpoint: self.agreement.root,
         }
@@ -145,11 +160,23 @@ impl Cheat {
         Ok(agree.unwrap())
     }
 
-    /// A slot opened honestly at all four, with everybody's upload.
+    /// Gathers these hospitals' signatures under a close, and asks the last of them for its shares: it reads the ledger first.
+    fn reveal(&mut self, seats: &[u16], close: &Close, ledger: &Ledger) -> Result<(), Refusal> {
+        let signatures = seats.iter().map(|seat| (*seat, self.agree(*seat, close).unwrap().signature)).collect();
+        let seat = seats[seats.len() - 1];
+        let fixed = ledger.contract(&Hash32(self.agreement.contract)).and_then(consent::fixed_close);
+        self.hospitals[usize::from(seat) - 1].handle_fixed(fixed);
+        let agreed = JobOrder::Agreed(Signatures { slot: close.slot, signatures });
+        let actions = self.try_order(seat, agreed)?;
+        assert!(matches!(actions[..], [JobAction::Report(JobReport::Revealed(_))]), "{actions:?}");
+        Ok(())
+    }
+
+    /// A slot opened honestly at all of them, with everybody's upload.
     fn slot(&mut self, slot: u64) -> (Opening, Vec<(u16, Upload)>) {
         let (keys, shares) = self.prepare(slot);
         let opening = self.opening(slot, keys);
-        let uploads = (1..=4).map(|seat| (seat, self.open(seat, &opening, &shares).unwrap())).collect();
+        let uploads = self.seats().map(|seat| (seat, self.open(seat, &opening, &shares).unwrap())).collect();
         (opening, uploads)
     }
 }
@@ -285,4 +312,46 @@ fn too_few_hospitals_or_strangers() {
     let mut stage = cheat.opening(1, keys);
     stage.round_id.stage = 9;
     assert_refused(cheat.open(1, &stage, &shares), Reason::UnknownStage, "stage 9");
+}
+
+/// An entry of the coordinator's on the ledger, if it may be one.
+fn append(ledger: &mut Ledger, cheat: &Cheat, body: Body) -> Result<(), String> {
+    let index = ledger.next_index();
+    let envelope = sign(ledger, START_MS, "coordinator", Some(&cheat.agreement.contract), &body, index);
+    let entry = Entry::new(envelope, START_MS).unwrap();
+    ledger.apply(index, &entry).map(drop).map_err(|error| error.to_string())
+}
+
+/// A threshold just above half, and two of five help the coordinator. With hospital 3, which alone is shown it, they close round 1
+/// over all five. The repeat without hospital 3 is closed on the ledger as round 2, for which that has no other set yet: the
+/// difference of the two sums would be the vector of hospital 3.
+#[test]
+fn a_repeat_over_others_that_the_ledger_takes_for_the_next_round() {
+    let mut cheat = Cheat::of(Deal { threshold: 3, hospitals_min: 3, ..deal(5, OnDrop::Continue) });
+    let mut ledger = cheat.agreement.state.clone();
+    let close = |round, slot, seats: &[u16], transcript| {
+        let survivors = seats.iter().map(|seat| id(&hospital(*seat))).collect();
+        Body::RoundClose(RoundClose { stage: 1, round, slot, survivors, transcript: Hash32(transcript) })
+    };
+    append(&mut ledger, &cheat, Body::StageStart(StageStart { stage: 1 })).unwrap();
+
+    let (opening, uploads) = cheat.slot(1);
+    let (collector, all) = cheat.close(&opening, &uploads);
+    append(&mut ledger, &cheat, close(1, 1, &[1, 2, 3, 4, 5], collector.transcript())).unwrap();
+    cheat.reveal(&[1, 2, 3], &all, &ledger).unwrap();
+
+    // Those who help forget what they agreed to; hospitals 4 and 5 never heard of a close.
+    for seat in [1, 2] {
+        cheat.hospitals[seat - 1] = cheat.agreement.participation(&hospital(seat as u16), Journal::default());
+    }
+    let (mut keys, mut shares) = cheat.prepare(2);
+    keys.retain(|key| key.hospital_index != 3);
+    shares.retain(|share| share.from != 3);
+    let opening = cheat.opening(2, keys);
+    let uploads: Vec<_> = [1, 2, 4, 5].map(|seat| (seat, cheat.open(seat, &opening, &shares).unwrap())).into();
+    let (collector, four) = cheat.close(&opening, &uploads);
+    let again = close(1, 2, &[1, 2, 4, 5], collector.transcript());
+    assert!(append(&mut ledger, &cheat, again).unwrap_err().contains("round 1 of stage 1 was closed already"));
+    append(&mut ledger, &cheat, close(2, 2, &[1, 2, 4, 5], collector.transcript())).unwrap();
+    assert_refused(cheat.reveal(&[1, 2, 4], &four, &ledger), Reason::SecureSum, "not the one that the witnesses made");
 }

@@ -19,7 +19,7 @@ use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::agreement::terms::{Input, Terms};
 use leben_models::Algorithm;
-use leben_privacy::secure_sum::{Directory, FixedClose, Member, MemberKeys, Opening};
+use leben_privacy::secure_sum::{Directory, FixedClose, Member, MemberKeys, Opening, RoundId};
 use leben_protocol::frame::ContractId;
 
 use crate::budget::Budgets;
@@ -255,7 +255,8 @@ pub fn fixed_close(contract: &Contract) -> Option<FixedClose> {
     let (close, directory) = (contract.round_close.as_ref()?, contract.directory.as_ref()?);
     let members = directory.members.iter().filter(|member| close.survivors.contains(&member.party));
     let survivors = members.map(|member| member.index).collect();
-    Some(FixedClose { slot: close.slot.into(), survivors, transcript: close.transcript.0 })
+    let round_id = RoundId { stage: close.stage, round: close.round };
+    Some(FixedClose { slot: close.slot.into(), round_id, survivors, transcript: close.transcript.0 })
 }
 
 fn check_phase(contract: &Contract) -> Result<(), Refusal> {

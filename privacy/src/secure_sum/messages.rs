@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::keys::Signature;
+use super::transcript::RoundId;
 
 /// Bytes of a sealed share's box: version, salt, two scalars, tag.
 pub const SHARE_BOX_BYTES: usize = 1 + 32 + 64 + 16;
@@ -102,6 +103,8 @@ impl std::fmt::Debug for Reveal {
 pub struct FixedClose {
     /// The slot.
     pub slot: u64,
+    /// The round it says it closes. The ledger keeps a round from being closed twice by this, so a close opens no other.
+    pub round_id: RoundId,
     /// Indices of the survivors, sorted.
     pub survivors: Vec<u16>,
     /// T of the slot.

@@ -264,7 +264,9 @@ impl Participant {
             return Err(Reject::TooFewAgreed { got, want });
         }
         let same = |fixed: &FixedClose| {
-            fixed.slot == agreement.slot && fixed.survivors == agreed.survivors && fixed.transcript == active.transcript
+            (fixed.slot, fixed.round_id) == (agreement.slot, active.opening.round_id)
+                && fixed.survivors == agreed.survivors
+                && fixed.transcript == active.transcript
         };
         if self.directory.consistency() == Consistency::Ledger && !fixed.is_some_and(same) {
             return Err(Reject::NotOnLedger { slot: agreement.slot });

@@ -170,7 +170,7 @@ impl Job {
             agreement = agreement.or(collector.handle_agree(*me, agree)?);
         }
         let Some(agreement) = agreement else { return Ok(None) };
-        let fixed = FixedClose { slot: self.slot, survivors, transcript: collector.transcript() };
+        let fixed = FixedClose { slot: self.slot, round_id, survivors, transcript: collector.transcript() };
         for me in agreeing.into_iter().filter(|me| fate(*me) != Fate::BeforeReveal) {
             let reveal = self.get(me).reveal(&agreement, Some(&fixed))?;
             if let Some(pads) = collector.handle_reveal(me, reveal)? {
