@@ -27,7 +27,11 @@ use leben_worker::mirror::{Mirror, Published};
 use support::*;
 
 fn new_log() -> NoteSigner {
-    NoteSigner::new(ORIGIN, KeyType::Ed25519, key("coord2", "log")).unwrap()
+    signer_of("coord2")
+}
+
+fn signer_of(coordinator: &str) -> NoteSigner {
+    NoteSigner::new(ORIGIN, KeyType::Ed25519, key(coordinator, "log")).unwrap()
 }
 
 /// A Handover from here on, to these keys, as these sign.
@@ -196,6 +200,10 @@ fn without_a_quorum_nobody_hands_over() {
 
 /// The folder of `h1`, which has everything and the certificate of it.
 fn folder_of(net: &Net) -> tempfile::TempDir {
+    folder_by(net, &["h2", "h3"])
+}
+
+fn folder_by(net: &Net, cosigners: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["party", "witness", "validator", "tls", "sealing"] {
         keyfile::create(&folder.path().join(format!("keys/{name}.key")), &key("h1", name).to_bytes()).unwrap();
@@ -211,10 +219,11 @@ fn folder_of(net: &Net) -> tempfile::TempDir {
     let mut store = Store::open(folder.path(), &log_vkey()).unwrap();
     store.store_entries(&net.leaves, net.note.as_ref().unwrap()).unwrap();
     let note = |bytes: Vec<u8>| Note::parse(&bytes).unwrap();
-    let turns = net.turns(0, &["h2", "h3"]);
-    let last = note(net.certificate(&["h2", "h3"]));
+    let turns = net.turns(0, cosigners);
+    let last = note(net.certificate(cosigners));
+    let policy = net.state().witness_policy();
     for turn in turns {
-        store.store_certificate(&last, Some(&note(turn)), None).unwrap();
+        store.store_certificate(&last, Some(&note(turn)), policy.as_ref()).unwrap();
     }
     folder
 }
@@ -285,9 +294,81 @@ async fn entries_that_no_quorum_cosigned_do_not_say_who_the_quorum_is() {
     let refused = follow(folder, wish(&file), "evil.example:1", clock).await.unwrap_err();
     assert!(refused.contains("who has to sign changed"), "{refused}");
     let refused = sign(folder, wish(&file), false, true, clock).await.unwrap_err();
-    assert!(refused.contains("add --ledger with a certified copy"), "{refused}");
+    assert!(refused.contains("add --ledger with a certified folder"), "{refused}");
+    // A folder with the same entries and no better certificate does not help.
+    let public = folder.join("mirror/public");
+    let refused =
+        follow(folder, Wish { file: &file, ledger: Some(&public) }, "evil.example:1", clock).await.unwrap_err();
+    assert!(refused.contains("is not the history"), "{refused}");
     assert_eq!(files(folder, &["network.json"]), before);
     unfreeze(folder, clock).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hospital_that_missed_the_certificate_of_a_new_quorum_takes_it_from_another() {
+    let mut net = Net::new();
+    let (folder, empty, size) = (folder_of(&net), folder_of(&net), net.leaves.len() as u64);
+    let (folder, empty, clock) = (folder.path(), empty.path(), Clock::default());
+    net.enrol("e1");
+    net.set_policy(&["e1", "h1", "h2", "h3"], 3);
+    let other = folder_by(&net, &HOSPITALS);
+    let public = other.path().join("mirror/public");
+    take_uncertified(folder, &net, size, &log_signer());
+    // This one has lost its copy and its certificates altogether.
+    std::fs::remove_dir_all(empty.join("mirror")).unwrap();
+    let file = saved(folder, "handover.json", &file_of(&net, "coord2", &["e1", "h2", "h3"]));
+    for folder in [folder, empty] {
+        let refused = follow(folder, wish(&file), "next.example:1", clock).await.unwrap_err();
+        assert!(refused.contains("add --ledger with a certified folder"), "{refused}");
+        freeze(folder, clock).await.unwrap();
+        let wish = Wish { file: &file, ledger: Some(&public) };
+        let shown = sign(folder, wish, false, false, clock).await.unwrap_err();
+        assert!(shown.contains("Nothing is signed. To sign it"), "{shown}");
+        follow(folder, wish, "next.example:1", clock).await.unwrap();
+        assert!(frozen(folder).unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn who_followed_to_a_wrong_address_follows_to_the_right_one() {
+    let net = Net::new();
+    let folder = folder_of(&net);
+    let (folder, clock) = (folder.path(), Clock::default());
+    let file = saved(folder, "handover.json", &file_of(&net, "coord2", &["h2", "h3"]));
+    follow(folder, wish(&file), "nxet.example:1", clock).await.unwrap();
+    let said = follow(folder, wish(&file), "next.example:1", clock).await.unwrap();
+    assert!(said.contains("next.example:1") && said.contains("restart the agent"), "{said}");
+    assert_eq!(Network::load(folder).unwrap().address, "next.example:1");
+    let said = follow(folder, wish(&file), "next.example:1", clock).await.unwrap();
+    assert!(said.contains("goes on by itself"), "{said}");
+}
+
+/// Killed between the two moves of the copy, and then any other command: nothing that it had certified or signed is forgotten.
+#[tokio::test]
+async fn whatever_comes_after_a_killed_follow_the_copy_is_taken_back_first() {
+    let net = Net::new();
+    let (first, second) = (file_of(&net, "coord2", &["h2", "h3"]), file_of(&net, "coord3", &["h2", "h3"]));
+    let size = net.leaves.len() as u64;
+    for then in ["freeze", "sign", "follow"] {
+        let folder = folder_of(&net);
+        let (folder, clock) = (folder.path(), Clock::default());
+        let (first, second) = (saved(folder, "first.json", &first), saved(folder, "second.json", &second));
+        freeze(folder, clock).await.unwrap();
+        sign(folder, wish(&first), false, true, clock).await.unwrap();
+        let mut killed = frozen(folder).unwrap().unwrap();
+        let aside = format!("mirror-before-{size}-{}", &public("coord2", "log").to_hex()[..8]);
+        killed.aside = Some(aside.clone());
+        std::fs::write(folder.join("frozen.json"), serde_json::to_vec(&killed).unwrap()).unwrap();
+        std::fs::rename(folder.join("mirror"), folder.join(aside)).unwrap();
+        match then {
+            "freeze" => drop(freeze(folder, clock).await.unwrap()),
+            "sign" => drop(sign(folder, wish(&second), true, true, clock).await.unwrap()),
+            _ => drop(follow(folder, wish(&second), "next.example:1", clock).await.unwrap()),
+        }
+        let log = if then == "follow" { signer_of("coord3") } else { log_signer() };
+        let store = Store::open(folder, log.vkey()).unwrap();
+        assert_eq!(store.ledger().store().published().map(|head| head.size), Some(size), "{then}");
+    }
 }
 
 #[tokio::test]

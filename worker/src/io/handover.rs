@@ -5,6 +5,10 @@
 //! of must be the beginning of what goes on. *Follow* takes a Handover that a quorum has signed. What this hospital cosigned beyond its own last
 //! certificate was never final and may not be part of what goes on: the copy is cut back to that certificate, and the witness
 //! remembers that one from then on. This is the only way in which a witness ever goes back, and it goes under another key of the log.
+//!
+//! `copy.rs`: what becomes of the own copy.
+
+mod copy;
 
 use std::future::Future;
 use std::io;
@@ -14,10 +18,10 @@ use std::time::Duration;
 use leben_contracts::agreement::body::Handover;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::state::State;
-use leben_contracts::handover::{self, choose, extends, promise, read_file, replayed};
+use leben_contracts::handover::{self, promise, read_file};
 use leben_contracts::ledger::action_file::ActionFile;
-use leben_contracts::ledger::note::{KeyType, Note, VerifierKey};
-use leben_contracts::ledger::store::{StoreError, branch, durable_replace, ensure_dir};
+use leben_contracts::ledger::note::{KeyType, VerifierKey};
+use leben_contracts::ledger::store::{StoreError, durable_replace};
 use serde::{Deserialize, Serialize};
 
 use super::clock::Clock;
@@ -48,6 +52,8 @@ pub struct Frozen {
     pub log_vkey: String,
     /// Identity of the Handover that it has signed, or begun to follow.
     pub signed: Option<Hash32>,
+    /// Where the copy is set aside by the Handover that it has begun to follow, a folder beside it.
+    pub aside: Option<String>,
 }
 
 /// A Handover, and where the history is that it goes on from.
@@ -82,6 +88,10 @@ fn remove(folder: &Path) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+fn keep_network(folder: &Path, network: &Network) -> Result<(), String> {
+    durable_replace(&folder.join("network.json"), &serde_json::to_vec_pretty(network).map_err(words)?).map_err(words)
 }
 
 fn log_of(network: &Network) -> Result<VerifierKey, String> {
@@ -128,8 +138,11 @@ async fn until_frozen(folder: &Path) {
     }
 }
 
-/// The folder, once no agent runs on it.
+/// The folder, once no agent runs on it, with the copy in its place.
 async fn held(folder: &Path, log: &VerifierKey) -> Result<Store, String> {
+    if let Some(aside) = frozen(folder).map_err(words)?.and_then(|frozen| frozen.aside) {
+        copy::take_back(folder, &aside)?;
+    }
     let mut looks = 0;
     loop {
         match Store::open(folder, log) {
@@ -155,7 +168,7 @@ pub async fn freeze(folder: &Path, clock: Clock) -> Result<String, String> {
     let network = Network::load(folder)?;
     let (log, now_ms) = (log_of(&network)?, clock.now_ms());
     if frozen(folder).map_err(words)?.is_none() {
-        keep(folder, &Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: None })?;
+        keep(folder, &Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: None, aside: None })?;
     }
     let mut store = held(folder, &log).await?;
     let size = store.ledger().store().published().map_or(0, |head| head.size);
@@ -185,56 +198,6 @@ pub async fn unfreeze(folder: &Path, clock: Clock) -> Result<String, String> {
     Ok("this hospital goes on with its coordinator".to_owned())
 }
 
-/// The state that a Handover goes on from, in the own copy or else in the folder that was given; nothing that this hospital holds a
-/// certificate of may be missing in it.
-fn history(store: &Store, body: &Handover, ledger: Option<&Path>) -> Result<State, String> {
-    let own = store.ledger().store();
-    let (certified, root) = own.published().map_or((0, None), |head| (head.size, Some(Hash32(head.root))));
-    if certified > body.size {
-        return Err(format!(
-            "this hospital holds the certificate of {certified} entries, all of which were final, and this Handover goes on from {}: it would \
-             lose the rest. Prepare another one from this hospital's copy, {}",
-            body.size,
-            store.folder().join("mirror/public").display()
-        ));
-    }
-    let (public, head) = (store.folder().join("mirror/public"), own.size());
-    let origin = own.keys().first().map_or("", VerifierKey::name);
-    if extends(&public, head, body.size, &body.root).map_err(words)? {
-        let at = |size| replayed(&public, origin, size, head).map_err(words);
-        let state = at(body.size)?;
-        // What no quorum has cosigned does not say who the quorum is.
-        if certified < body.size && at(certified)?.witness_policy() != state.witness_policy() {
-            let changed = "who has to sign changed after this hospital's last certificate";
-            return Err(format!("{changed}: add --ledger with a certified copy"));
-        }
-        return Ok(state);
-    }
-    let Some(ledger) = ledger else {
-        return Err(format!(
-            "this hospital's own copy does not reach the {} entries that the Handover goes on from; add --ledger with a folder that does, such \
-             as `source` of the new coordinator's folder, or another hospital's mirror/public",
-            body.size
-        ));
-    };
-    let chosen = choose(&[ledger.to_owned()], None).map_err(words)?;
-    let of = chosen.checkpoint.size;
-    let ours = own.keys().first().is_some_and(|log| chosen.state.log_vkeys().contains(log));
-    if !ours || !extends(&chosen.dir, of, body.size, &body.root).map_err(words)? {
-        return Err(format!("{} is not the history that this Handover goes on from", ledger.display()));
-    }
-    if let Some(root) = root
-        && !extends(&chosen.dir, of, certified, &root).map_err(words)?
-    {
-        return Err(format!(
-            "fork: this hospital's certificate of {certified} entries is not part of {}. Sign nothing; compare both with: leben-coordinator \
-             handover prepare",
-            ledger.display()
-        ));
-    }
-    replayed(&chosen.dir, origin, body.size, of).map_err(words)
-}
-
 /// Shows a Handover, and signs it with `yes`.
 ///
 /// # Errors
@@ -249,7 +212,7 @@ pub async fn sign(folder: &Path, wish: Wish<'_>, replace: bool, yes: bool, clock
          leben-worker handover freeze",
     )?;
     let mut store = held(folder, &log_of(&network)?).await?;
-    let state = history(&store, &body, wish.ledger)?;
+    let state = copy::history(&store, &body, wish.ledger)?;
     handover::check(&state, &file, clock.now_ms()).map_err(words)?;
     if let Some(other) = frozen.signed.filter(|other| *other != identity)
         && !replace
@@ -301,11 +264,10 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
     if before != log {
         let frozen = frozen(folder).map_err(words)?;
         // From here until the end, whatever happens, this hospital signs for nobody.
-        let fresh = || Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: None };
+        let fresh = || Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: None, aside: None };
         keep(folder, &frozen.unwrap_or_else(fresh))?;
-        take_back(folder, &body)?;
         let store = held(folder, &before).await?;
-        let state = history(&store, &body, wish.ledger)?;
+        let state = copy::history(&store, &body, wish.ledger)?;
         if let Some(lacks) = handover::check(&state, &file, now_ms).map_err(words)? {
             return Err(format!(
                 "{lacks}: without a quorum of the hospitals nobody may go on. This hospital stays frozen"
@@ -313,9 +275,11 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
         }
         // Whoever is interrupted in what follows can only go on with it: the old key's record may be cut back already.
         let identity = Hash32(file.as_envelope().payload_hash());
-        keep(folder, &Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: Some(identity) })?;
+        let (signed, aside) = (Some(identity), copy::aside(&body));
+        let begun = Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed, aside: Some(aside.clone()) };
+        keep(folder, &begun)?;
         let keys = [vec![log.clone()], state.log_vkeys()].concat();
-        let kept = cut_back(folder, store, &body, &keys)?;
+        let kept = copy::cut_back(folder, store, &aside, &keys)?;
         let network = Network {
             address: address.to_owned(),
             coordinator_key: body.coordinator.keys.tls.to_hex(),
@@ -323,8 +287,7 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
             ..network
         };
         // From here on the new key is this hospital's, over everything that was made ready above.
-        durable_replace(&folder.join("network.json"), &serde_json::to_vec_pretty(&network).map_err(words)?)
-            .map_err(words)?;
+        keep_network(folder, &network)?;
         let mut store = held(folder, &log).await?;
         let text = format!("{} from {} entries on; this copy goes on from {kept}", body.coordinator.party, body.size);
         audit(&mut store, now_ms, "followed", &text)?;
@@ -335,64 +298,17 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
             return Err("this Handover brings the key that this hospital has stopped for: it stays frozen".to_owned());
         }
     }
+    let said = match Network::load(folder)? {
+        network if network.address != address => {
+            keep_network(folder, &Network { address: address.to_owned(), ..network })?;
+            "restart the agent if it runs: it knows another address"
+        }
+        _ => "the agent goes on by itself if it runs",
+    };
     remove(folder)?;
-    let said = format!("following {} at {address}; the agent goes on by itself if it runs", body.coordinator.party);
+    let said = format!("following {} at {address}; {said}", body.coordinator.party);
     Ok(match Config::load(folder).ok().and_then(|config| config.address) {
         Some(other) if other != address => format!("{said}\nBUT worker.toml says address = \"{other}\": change it"),
         _ => said,
     })
-}
-
-fn aside(body: &Handover) -> String {
-    // Two Handovers may go on from one place.
-    format!("mirror-before-{}-{:.8}", body.size, body.log_key.to_hex())
-}
-
-fn moved(from: &Path, to: &Path) -> Result<(), String> {
-    std::fs::rename(from, to).map_err(|error| format!("cannot move {} to {}: {error}", from.display(), to.display()))
-}
-
-/// After a crash between the two moves of [`cut_back`].
-fn take_back(folder: &Path, body: &Handover) -> Result<(), String> {
-    let (mirror, aside) = (folder.join("mirror"), folder.join(aside(body)));
-    match !mirror.exists() && aside.exists() {
-        true => moved(&aside, &mirror),
-        false => Ok(()),
-    }
-}
-
-/// Cuts the copy and the witness's memory back to the last certificate, where they go beyond it, and makes both readable under the new key.
-/// Durable once a file of the folder is replaced durably. Returns the entries that are left.
-fn cut_back(folder: &Path, mut store: Store, body: &Handover, keys: &[VerifierKey]) -> Result<u64, String> {
-    let record = store.record().map_err(words)?;
-    let ledger = store.ledger().store();
-    let certificate: Option<(u64, Note)> = ledger.published().map(|head| (head.size, head.note.clone()));
-    let certified = certificate.as_ref().map_or(0, |(size, _)| *size);
-    if ledger.size() == certified {
-        store.know_keys(keys).map_err(words)?;
-    } else {
-        drop(store);
-        let (mirror, next) = (folder.join("mirror"), folder.join("mirror.next"));
-        if next.exists() {
-            std::fs::remove_dir_all(&next).map_err(|error| format!("cannot remove {}: {error}", next.display()))?;
-        }
-        if certificate.is_some() {
-            branch(&mirror.join("public"), &next.join("public"), &next.join("state"), keys).map_err(words)?;
-        } else {
-            ensure_dir(&next).map_err(words)?;
-        }
-        moved(&mirror, &folder.join(aside(body)))?;
-        moved(&next, &mirror)?;
-    }
-    let path = folder.join("witness");
-    match (record.map(|record| record.checkpoint().size), certificate) {
-        (Some(signed), Some((_, note))) if signed > certified => {
-            durable_replace(&path, note.to_string().as_bytes()).map_err(words)?;
-        }
-        (Some(_), None) => {
-            std::fs::remove_file(&path).map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
-        }
-        _ => {}
-    }
-    Ok(certified)
 }
