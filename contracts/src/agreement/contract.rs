@@ -134,7 +134,7 @@ pub struct StageProgress {
     pub started_ms: u64,
     /// Tries, from 1.
     pub tries: u32,
-    /// Highest round that a RoundClose named.
+    /// Highest round that a RoundClose named; none is skipped.
     pub rounds_closed: u32,
     /// What it did, once it is done.
     pub receipt: Option<StageReceipt>,

@@ -160,6 +160,22 @@ fn a_round_is_closed_again_only_over_the_same_hospitals_and_never_after_a_later_
 }
 
 #[test]
+fn no_close_skips_a_round() {
+    let (mut w, c) = running();
+    w.act("coord", Some(&c), StageStart { stage: 1 }.into()).unwrap();
+    let close = |round, slot| -> Body {
+        let survivors = HOSPITALS.iter().map(|h| id(h)).collect();
+        RoundClose { stage: 1, round, slot, survivors, transcript: hash("t") }.into()
+    };
+    assert!(w.can("coord", Some(&c), &close(2, 1)).is_err(), "round 1 comes first");
+    w.act("coord", Some(&c), close(1, 1)).unwrap();
+    let why = why(w.can("coord", Some(&c), &close(3, 2))).to_string();
+    assert!(why.contains("round 3 of stage 1: round 2 was not closed yet"), "{why}");
+    w.act("coord", Some(&c), close(2, 2)).unwrap();
+    w.act("coord", Some(&c), close(3, 3)).unwrap();
+}
+
+#[test]
 fn a_reviewed_result_is_delivered_as_every_hospital_saw_it_or_not_at_all() {
     let mut w = World::new();
     let mut reviewed = terms();

@@ -136,6 +136,11 @@ impl Step<'_> {
                 body.round, stage.id, stage.rounds_max
             ));
         }
+        let next = progress.rounds_closed.saturating_add(1);
+        if body.round > next {
+            let (round, id) = (body.round, stage.id);
+            return mismatch(format!("round {round} of stage {id}: round {next} was not closed yet"));
+        }
         // Two sums of one round over different hospitals differ by what some of them sent.
         let same = |close: &RoundClose| {
             (close.stage, close.round) == (body.stage, body.round) && close.survivors == body.survivors
