@@ -213,12 +213,15 @@ fn a_budget_is_declared_held_counted_spent_and_shown() {
     let old = actions.iter().filter_map(|a| if let Action::StoreBudget(b) = a { Some(b) } else { None }).next_back();
     for (stored, why) in [(vec![old.unwrap().as_ref().clone()], "does not count"), (vec![], "reserved or spent")] {
         let mut restored = Budgets::open(&open(Some(LIMITS)), stored).unwrap();
-        let behind = restored.compare(&id("h1"), net.state());
+        restored.compare(&id("h1"), net.state());
+        let behind = restored.take_unsaid();
         assert!(behind.len() == 1 && behind[0].words.contains(why), "{behind:?}");
+        assert!(restored.take_unsaid().is_empty(), "said once");
         assert_eq!(restored.count(&contract, &code("heart"), 1, 1).unwrap_err().reason, Reason::BudgetBehind);
     }
     let mut good = Budgets::open(&open(Some(LIMITS)), vec![newest(&ended)]).unwrap();
-    assert!(good.compare(&id("h1"), net.state()).is_empty());
+    good.compare(&id("h1"), net.state());
+    assert_eq!(good.behind(&code("heart")), None);
 }
 
 fn finish(net: &mut Net, contract: &ContractId) {

@@ -49,7 +49,8 @@ impl Agent {
         if self.budgets.iter().next().is_none() {
             return;
         }
-        for refusal in self.budgets.compare(&self.party, self.mirror.certified()) {
+        self.budgets.compare(&self.party, self.mirror.certified());
+        for refusal in self.budgets.take_unsaid() {
             self.audit(now_ms, "budget-behind", None, Some(&refusal));
         }
         let names: Vec<Code> = self.budgets.iter().map(|budget| budget.dataset.clone()).collect();

@@ -208,7 +208,10 @@ impl Agent {
         for (id, stored) in &setup.jobs {
             budgets.compare_journal(&Hash32(*id), &stored.journal);
         }
-        let new = budgets.iter().filter(|budget| budget.generation() == 0);
+        budgets.compare(&setup.party, setup.mirror.certified());
+        // Where the newest copy is missing, none is made in its place.
+        let known = |budget: &&Budget| budgets.behind(&budget.dataset).is_none();
+        let new = budgets.iter().filter(known).filter(|budget| budget.generation() == 0);
         let actions = new.map(|budget| Action::StoreBudget(Box::new(budget.clone()))).collect();
         let jobs = setup.jobs.into_iter().map(|(id, stored)| (id, jobs::Job::restored(stored))).collect();
         Agent {

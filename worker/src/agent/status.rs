@@ -139,7 +139,7 @@ pub struct Status {
     /// The log has signed two histories, and the proof is on this hospital's disk.
     #[serde(default)]
     pub forked: bool,
-    /// What is not heard from others, and receipts that are not true, in words.
+    /// What is not heard from others, receipts that are not true, and budgets that are behind, in words.
     #[serde(default)]
     pub worries: Vec<String>,
     /// Views of the log that others gave.
@@ -198,6 +198,8 @@ impl Agent {
             format!("contract {contract}: {why}")
         };
         worries.extend(self.budgets.distrusts().map(untrue));
+        let behind = self.budgets.iter().filter_map(|budget| self.budgets.behind(&budget.dataset));
+        worries.extend(behind.map(|why| why.words.clone()));
         worries
     }
 

@@ -29,8 +29,8 @@ pub struct Budgets {
     budgets: BTreeMap<Code, Budget>,
     /// Limits in `worker.toml` now: without them a data set takes no new job.
     limits: BTreeMap<Code, Limits>,
-    /// Data sets whose disk is behind the ledger.
-    behind: BTreeMap<Code, Refusal>,
+    /// Data sets whose disk is behind the ledger, and whether that was said.
+    behind: BTreeMap<Code, (Refusal, bool)>,
     /// Receipts of the coordinator that were looked at, by contract and stage, and why one is not true.
     pub(super) receipts: BTreeMap<(Hash32, u32), Option<Refusal>>,
     /// Terms whose rows are looked for, by hash; `None`: not known yet.
@@ -91,7 +91,13 @@ impl Budgets {
 
     /// Why a data set takes no job with a mechanism.
     pub fn behind(&self, dataset: &Code) -> Option<&Refusal> {
-        self.behind.get(dataset)
+        self.behind.get(dataset).map(|(why, _)| why)
+    }
+
+    /// Data sets that are behind, in words, each once.
+    pub fn take_unsaid(&mut self) -> Vec<Refusal> {
+        let unsaid = self.behind.values_mut().filter(|(_, said)| !said);
+        unsaid.map(|(why, said)| (why.clone(), *said = true).0).collect()
     }
 
     /// The body that declares a budget; `None` once the ledger has it, or while the data set is not offered.
@@ -102,25 +108,22 @@ impl Budgets {
     }
 
     /// Compares with a certified ledger: what it knows and the disk does not was forgotten by the disk. Such a data set
-    /// takes no more jobs with a mechanism. Returns what is new.
-    pub fn compare(&mut self, me: &PartyId, state: &State) -> Vec<Refusal> {
-        let mut new = Vec::new();
+    /// takes no more jobs with a mechanism. Nothing else is stopped by it: what the ledger knows the coordinator may have made up.
+    pub fn compare(&mut self, me: &PartyId, state: &State) {
         for (dataset, budget) in &self.budgets {
             if self.behind.contains_key(dataset) {
                 continue;
             }
             if let Some(why) = unknown_here(budget, me, state) {
                 let words = format!(
-                    "data set '{dataset}': {why}. The file budget/{dataset}.json is an older copy, or another one. Stop the \
-                     agent and put the newest copy back; if there is none, nobody knows what was released: remove `budget` \
-                     from the data set in worker.toml and move the file away. Contracts without a privacy mechanism go on"
+                    "data set '{dataset}': {why}. The file budget/{dataset}.json is an older copy, or another one, or the \
+                     coordinator made that up. Stop the agent and put the newest copy back; if there is none, nobody knows \
+                     what was released: remove `budget` from the data set in worker.toml and move the file away. Contracts \
+                     without a privacy mechanism go on"
                 );
-                let refusal = Refusal::new(Reason::BudgetBehind, words);
-                self.behind.insert(dataset.clone(), refusal.clone());
-                new.push(refusal);
+                self.behind.insert(dataset.clone(), (Refusal::new(Reason::BudgetBehind, words), false));
             }
         }
-        new
     }
 
     /// Compares with the journal of a job: a round that was agreed to has left this hospital.
@@ -133,7 +136,8 @@ impl Budgets {
                     "data set '{dataset}': the journal of contract {contract} holds rounds that budget/{dataset}.json does \
                      not count; put the newest copy of that file back"
                 );
-                self.behind.entry(dataset.clone()).or_insert_with(|| Refusal::new(Reason::BudgetBehind, words));
+                let refusal = Refusal::new(Reason::BudgetBehind, words);
+                self.behind.entry(dataset.clone()).or_insert((refusal, false));
             }
         }
     }
@@ -215,7 +219,7 @@ impl Budgets {
         stage: u32,
         round: u32,
     ) -> Result<Option<Budget>, Refusal> {
-        if let Some(behind) = self.behind.get(dataset) {
+        if let Some(behind) = self.behind(dataset) {
             return Err(behind.clone());
         }
         let refused = |error: BudgetError| Refusal::new(Reason::Budget, format!("data set '{dataset}': {error}"));
@@ -225,11 +229,12 @@ impl Budgets {
     }
 
     /// Ends what is held for a contract: by what left this hospital, and at least what the ledger charges. `stages` is
-    /// `None` where the code is gone; then all of it is spent as soon as anything left.
+    /// `None` where the code is gone; then all of it is spent as soon as anything left. A budget that is behind closes nothing:
+    /// what left is not known.
     pub fn close(&mut self, me: &PartyId, contract: &Contract, stages: Option<&[StagePlan]>) -> Vec<Budget> {
         let asks = stages.and_then(|stages| self.asks(contract, stages).ok()).unwrap_or_default();
         let mut changed = Vec::new();
-        for budget in self.budgets.values_mut() {
+        for budget in self.budgets.values_mut().filter(|budget| !self.behind.contains_key(&budget.dataset)) {
             let Some(job) = budget.job(&contract.id).filter(|job| job.standing == Standing::Held) else { continue };
             let own = match asks.get(&budget.dataset).filter(|ask| ask.terms_hash == job.terms_hash) {
                 Some(ask) => spent_micro(job, &ask.stages, delta_of(&contract.terms)),
@@ -256,7 +261,7 @@ impl Budgets {
             let words = "has no privacy budget; set `budget` in worker.toml to open it for privacy mechanisms";
             return no(Reason::NoBudget, words.into());
         };
-        if let Some(behind) = self.behind.get(dataset) {
+        if let Some(behind) = self.behind(dataset) {
             return Err(behind.clone());
         }
         let privacy = &contract.terms.privacy;

@@ -1,16 +1,13 @@
 //! The loop that carries out what the agent says, in its order: durable before visible, and the end of the process when
 //! the disk fails.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
 use leben_contracts::ledger::note::VerifierKey;
-use leben_protocol::frame::ContractId;
 use leben_protocol::quic::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -27,10 +24,9 @@ use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
 use super::work::Tables;
 use super::{approvals, budgets, evidence, handover, metrics, view};
-use crate::agent::{Action, Agent, Command, Setup, Status, StoredJob};
+use crate::agent::{Action, Agent, Command, Setup, Status};
 use crate::audit::AuditEntry;
 use crate::budget::Budgets;
-use crate::declared::Declared;
 use crate::gossip::Source;
 use crate::mirror::Mirror;
 
@@ -71,7 +67,7 @@ impl Shell {
         let snapshots = Snapshots::new(&store, taken_up);
         let holds = store.holds(record.as_ref());
         let (declared, jobs) = (config.declared()?, store.jobs()?);
-        let budgets = open_budgets((config, &declared), &jobs, (&party, &mirror))?;
+        let budgets = Budgets::open(&declared, budgets::load(&config.folder)?).map_err(RunError::Ledger)?;
         let seed = fresh_seed().map_err(|error| RunError::System(error.to_string()))?;
         let mut agent = Agent::new(Setup {
             party,
@@ -345,24 +341,6 @@ fn restored(log: &VerifierKey, party: &PartyId, keys: &Keys, store: &Store) -> R
         .map_err(|error| RunError::Ledger(error.to_string()))?;
     let taken_up = replay(&mut mirror, store)?;
     Ok((mirror, taken_up))
-}
-
-/// The privacy budgets, compared with the journals and the certified ledger: a disk that knows less runs nothing.
-fn open_budgets(
-    (config, declared): (&Config, &Declared),
-    jobs: &BTreeMap<ContractId, StoredJob>,
-    (party, mirror): (&PartyId, &Mirror),
-) -> Result<Budgets, RunError> {
-    let mut budgets = Budgets::open(declared, budgets::load(&config.folder)?).map_err(RunError::Ledger)?;
-    for (id, job) in jobs {
-        budgets.compare_journal(&Hash32(*id), &job.journal);
-    }
-    budgets.compare(party, mirror.certified());
-    let behind = budgets.iter().find_map(|budget| budgets.behind(&budget.dataset));
-    match behind.map(|refusal| refusal.words.clone()) {
-        Some(words) => Err(RunError::Ledger(words)),
-        None => Ok(budgets),
-    }
 }
 
 /// The audit log's events, for whoever watches the process.

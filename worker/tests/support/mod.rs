@@ -2,6 +2,7 @@
 //! under test is `h1`; what the other hospitals would cosign is signed here with their keys.
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod link;
 pub mod private;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use leben_contracts::agreement::hash::Hash32;
 use leben_worker::budget::{Budget, Standing};
 use leben_worker::io::budgets::load;
 
-use super::{actors, amounts, describe, entries, job, network};
+use super::{actors, amounts, describe, entries, job, network, obstacle};
 use crate::deployment::{Deployment, HOSPITALS};
 use crate::faults::io_errors::can_trace;
 use crate::process::wait_until;
@@ -128,15 +128,18 @@ fn an_agent_killed_at_any_write_of_its_budget_never_counts_too_little_and_goes_o
     let newest = fs::read(file(&deployment)).unwrap();
     fs::write(file(&deployment), &backup).unwrap();
     deployment.run("aker");
-    let mut refused = deployment.workers.remove("aker").unwrap();
-    assert!(!refused.wait().success(), "an older disk must not go on");
-    let said = refused.complained();
+    let contract = deployment.submit(&job("0.5", &[describe("12")]))["contract"].as_str().unwrap().to_owned();
+    wait_until("an older disk signs nothing", || {
+        obstacle(&deployment, "aker", &contract).is_some_and(|why| why.contains("budget_behind"))
+    });
+    let said = deployment.worker("aker", &["status"]).ok();
     for words in ["the disk knows 0", "budget/heart.json is an older copy", "put the newest copy back"] {
         assert!(said.contains(words), "no '{words}': {said}");
     }
+    deployment.workers.remove("aker").unwrap().kill();
+    assert_eq!((fs::read(file(&deployment)).unwrap(), on_ledger(&deployment, &contract).0), (backup, 0));
     fs::write(file(&deployment), &newest).unwrap();
     deployment.run("aker");
-    let contract = deployment.submit(&job("0.5", &[describe("12")]))["contract"].as_str().unwrap().to_owned();
     deployment.approve(&["aker"], &contract);
     wait_until("with the newest copy it signs", || on_ledger(&deployment, &contract).0 == 2);
 }
