@@ -250,7 +250,7 @@ impl Hospital {
                 out.push(Out::Send(upload.hello()));
                 process.upload = Some(upload);
             }
-            Err(refusal) => process.participation.handle_unworkable(slot, &refusal),
+            Err(refusal) => process.participation.handle_unworkable(slot, &refusal, true),
         }
         self.settle(slot, Ok(()), truth, &mut out);
         out

@@ -235,10 +235,17 @@ impl Participation {
         Ok(())
     }
 
-    /// The local half could not be done: the hospital leaves the job and says why, without a word about any patient.
-    pub fn handle_unworkable(&mut self, slot: u64, refusal: &Refusal) {
-        self.report(JobReport::Refused { slot, reject: refusal.to_reject(), final_: true });
-        self.actions.push_back(JobAction::End { reason: "the local half could not be done".into() });
+    /// The local half could not be done: the hospital says why, without a word about any patient, and leaves the slot, or with
+    /// `final_` the job. A slot that it is not in any more has been answered.
+    pub fn handle_unworkable(&mut self, slot: u64, refusal: &Refusal, final_: bool) {
+        if !final_ && self.open_slot != Some(slot) {
+            return;
+        }
+        self.report(JobReport::Refused { slot, reject: refusal.to_reject(), final_ });
+        match final_ {
+            true => self.actions.push_back(JobAction::End { reason: "the local half could not be done".into() }),
+            false => self.cancel(slot),
+        }
     }
 
     fn prepare_next(&mut self, next: Option<(u64, Vec<SlotKey>)>, seed: [u8; 32]) -> Result<(), Refusal> {

@@ -273,3 +273,35 @@ fn a_private_round_that_is_opened_again_carries_the_same_noise_and_counts_once()
     let (net, mut agent, contract, _) = frozen();
     assert_ne!(work_of(&net, &mut agent, &contract, 1).seed, work_of(&net, &mut agent, &contract, 2).seed);
 }
+
+#[test]
+fn rows_that_changed_are_refused_for_now_and_as_they_were_they_are_computed_in_the_next_slot() {
+    let (mut net, mut agent) = agent();
+    net.settle(&mut agent);
+    let contract = net.propose(private());
+    net.settle(&mut agent);
+    armed(&mut net, &mut agent, &contract);
+    let (order, state) = Others::new(&net, &contract, 1).open(&net, &mut agent, contract.0, 1);
+    agent.handle_order(net.now_ms, order);
+    agent.handle_state(net.now_ms, &contract.0, &state);
+    drain(&mut agent);
+    let changed = Refusal::new(Reason::RowsChanged, "the rows changed: put the file back as it was");
+    agent.handle_unworkable(net.now_ms, &contract.0, 1, &changed);
+    let actions = drain(&mut agent);
+    let refused = reports(&actions).into_iter().find_map(|report| match report {
+        Report::Job { report: JobReport::Refused { slot, final_, .. }, .. } => Some((*slot, *final_)),
+        _ => None,
+    });
+    assert_eq!(refused, Some((1, false)), "{actions:?}");
+    assert!(agent.status(net.now_ms).contracts[0].running, "it may come back");
+
+    // The file is put back, and the round is attempted again.
+    let (order, state) = Others::new(&net, &contract, 2).open(&net, &mut agent, contract.0, 2);
+    agent.handle_order(net.now_ms, order);
+    // What was given up for slot 1 may say so once more.
+    agent.handle_unworkable(net.now_ms, &contract.0, 1, &changed);
+    agent.handle_state(net.now_ms, &contract.0, &state);
+    let actions = drain(&mut agent);
+    assert!(actions.iter().any(|a| matches!(a, Action::Work(work) if work.slot == 2)), "{actions:?}");
+    assert_eq!(agent.budgets().get(&code("heart")).unwrap().job(&contract).unwrap().rounds(1), 1, "counted once");
+}

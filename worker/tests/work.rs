@@ -14,9 +14,9 @@ use leben_protocol::quic::{ChunkReader, Connection, Dialer, FrameReader, FrameWr
 use leben_worker::agent::Action;
 use leben_worker::io::link::{Holds, Shared};
 use leben_worker::io::upload::{self, Ended, Upload};
-use leben_worker::io::work::{Tables, cohort_of, compute, rows_secret};
+use leben_worker::io::work::{Tables, WorkError, cohort_of, compute, rows_secret};
 use leben_worker::io::{Config, config};
-use leben_worker::refusal::Reason;
+use leben_worker::refusal::{Reason, Refusal};
 use support::*;
 
 fn table(rows: usize) -> Table {
@@ -146,14 +146,27 @@ fn a_private_round_is_not_computed_again_on_other_rows() {
     let pinned = std::fs::read(&pin).unwrap();
     again(2).unwrap();
     write(51);
-    let refusal = again(3).unwrap_err();
+    let refusal = refused(again(3));
     assert_eq!(refusal.reason, Reason::RowsChanged);
     assert!(refusal.words.contains("the rows changed since this round was first computed"), "{refusal}");
     assert_eq!(std::fs::read(&pin).unwrap(), pinned, "a refusal changes nothing");
     write(50);
     again(4).unwrap();
     std::fs::write(&pin, "").unwrap();
-    assert_eq!(again(5).unwrap_err().reason, Reason::RowsChanged, "a pin that cannot be read fits no rows");
+    assert_eq!(refused(again(5)).reason, Reason::RowsChanged, "a pin that cannot be read fits no rows");
+    std::fs::write(&pin, [b'a'; 100]).unwrap();
+    assert_eq!(refused(again(6)).reason, Reason::RowsChanged);
+    // A disk that does not take the pin is this machine's fault and no reason to leave a contract.
+    std::fs::remove_file(&pin).unwrap();
+    std::fs::create_dir(pin.with_extension("tmp")).unwrap();
+    assert!(matches!(again(7), Err(WorkError::Disk(_))));
+}
+
+fn refused(computed: Result<leben_privacy::Masked, WorkError>) -> Refusal {
+    match computed {
+        Err(WorkError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn shared() -> (Arc<Shared>, tokio::sync::mpsc::Receiver<Duration>) {

@@ -54,7 +54,7 @@ impl Job {
 /// Reasons that may pass by themselves: the hospital stays in the job.
 fn may_pass(reason: Reason) -> bool {
     use Reason::{
-        Clock, DirectoryKeys, Ledger, Malformed, NoDirectory, NotExecutable, SecureSum, Slot, Suspended,
+        Clock, DirectoryKeys, Ledger, Malformed, NoDirectory, NotExecutable, RowsChanged, SecureSum, Slot, Suspended,
         UnknownContract,
     };
     matches!(
@@ -65,6 +65,7 @@ fn may_pass(reason: Reason) -> bool {
             | Malformed
             | NoDirectory
             | NotExecutable
+            | RowsChanged
             | SecureSum
             | Slot
             | Suspended
@@ -165,13 +166,17 @@ impl Agent {
         self.settle_job(now_ms, id, slot, done);
     }
 
-    /// The local half of a slot could not be done.
+    /// The local half of a slot could not be done. The hospital stays in the job only where that may pass: a person can put a file
+    /// back as it was before the round is attempted again.
     pub fn handle_unworkable(&mut self, now_ms: u64, id: &ContractId, slot: u64, refusal: &Refusal) {
         self.audit(now_ms, "unworkable", Some(id), Some(refusal));
+        let final_ = !may_pass(refusal.reason);
         if let Some(job) = self.jobs.get_mut(id) {
-            job.left = Some(refusal.clone());
+            if final_ {
+                job.left = Some(refusal.clone());
+            }
             if let Some(participation) = job.participation.as_mut() {
-                participation.handle_unworkable(slot, refusal);
+                participation.handle_unworkable(slot, refusal, final_);
             }
         }
         self.settle_job(now_ms, id, slot, Ok(()));

@@ -147,7 +147,7 @@ impl Shell {
         let ended = loop {
             tokio::select! {
                 Some(event) = link.recv() => if let Err(error) = self.handle_link(event) { break Err(error) },
-                Some(event) = self.events.recv() => self.handle_event(event),
+                Some(event) = self.events.recv() => if let Err(error) = self.handle_event(event) { break Err(error) },
                 Some(command) = self.commands.recv() => self.agent.handle_command(self.clock.now_ms(), command),
                 _ = tick.tick() => if let Err(error) = self.handle_tick() { break Err(error) },
                 () = &mut shutdown => break Ok(()),
@@ -196,7 +196,7 @@ impl Shell {
         Ok(())
     }
 
-    fn handle_event(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) -> Result<(), DiskError> {
         let now_ms = self.clock.now_ms();
         match event {
             Event::Appended(key, answer) => self.agent.handle_appended(now_ms, &key, answer),
@@ -204,15 +204,14 @@ impl Shell {
             Event::State(contract, digest, state) => self.agent.handle_fetched(now_ms, &contract, digest, state),
             Event::NoState(contract, reject) => self.agent.handle_no_state(now_ms, &contract, &reject),
             Event::Streamed(contract, slot, root) => self.agent.handle_streamed(now_ms, &contract, slot, root),
+            Event::Broken(error) => return Err(error),
             Event::Unworkable(contract, slot, refusal) => {
-                self.tasks.running.remove(&contract);
+                self.tasks.ended(&contract, slot);
                 self.agent.handle_unworkable(now_ms, &contract, slot, &refusal);
             }
             Event::Uploaded(contract, slot, ended) => {
                 tracing::debug!(contract = hex::encode(contract), slot, ?ended, "an upload ended");
-                if self.tasks.running.get(&contract).is_some_and(|running| running.slot == slot) {
-                    self.tasks.running.remove(&contract);
-                }
+                self.tasks.ended(&contract, slot);
             }
             Event::Counted(dataset, rows) => self.agent.handle_counted(now_ms, &dataset, rows),
             Event::Cohorts(terms_hash, found) => self.agent.handle_cohorts(now_ms, &terms_hash, found),
@@ -222,6 +221,7 @@ impl Shell {
                 self.agent.handle_no_view();
             }
         }
+        Ok(())
     }
 
     fn handle_tick(&mut self) -> Result<(), DiskError> {

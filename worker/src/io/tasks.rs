@@ -20,8 +20,9 @@ use tokio::task::AbortHandle;
 use super::link::Shared;
 use super::request;
 use super::states::StateFolder;
+use super::store::DiskError;
 use super::upload::{self, Ended, Upload};
-use super::work::{Tables, cohort_of, compute};
+use super::work::{Tables, WorkError, cohort_of, compute};
 use crate::agent::{AppendKey, REVIEW_BYTES_MAX};
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
@@ -34,6 +35,8 @@ pub(super) enum Event {
     Review(ContractId, Vec<u8>),
     Streamed(ContractId, u64, [u8; 32]),
     Unworkable(ContractId, u64, Refusal),
+    /// The disk failed below a computation.
+    Broken(DiskError),
     Uploaded(ContractId, u64, Ended),
     Counted(Code, u64),
     Cohorts(Hash32, Result<(), Refusal>),
@@ -204,10 +207,13 @@ impl Tasks {
         let (trailer_in, trailer) = oneshot::channel();
         let task = tokio::spawn(async move {
             let computed = tokio::task::spawn_blocking(move || pool.install(|| compute(&tables, work))).await;
-            let failed = |error: tokio::task::JoinError| Err(Refusal::new(Reason::Finding, error.to_string()));
+            let failed = |error: tokio::task::JoinError| Err(Refusal::new(Reason::Finding, error.to_string()).into());
             let masked = match computed.unwrap_or_else(failed) {
                 Ok(masked) => masked,
-                Err(refusal) => return drop(events.send(Event::Unworkable(contract, slot, refusal)).await),
+                Err(WorkError::Refused(refusal)) => {
+                    return drop(events.send(Event::Unworkable(contract, slot, refusal)).await);
+                }
+                Err(WorkError::Disk(error)) => return drop(events.send(Event::Broken(error)).await),
             };
             let (ask, root) = oneshot::channel();
             let asking = events.clone();
@@ -229,6 +235,13 @@ impl Tasks {
         let running = Running { slot, task: task.abort_handle(), trailer: Some(trailer_in) };
         if let Some(before) = self.running.insert(contract, running) {
             before.task.abort();
+        }
+    }
+
+    /// What ran for a slot has ended by itself.
+    pub(super) fn ended(&mut self, contract: &ContractId, slot: u64) {
+        if self.running.get(contract).is_some_and(|running| running.slot == slot) {
+            self.running.remove(contract);
         }
     }
 

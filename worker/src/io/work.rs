@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use leben_contracts::agreement::terms::Input;
-use leben_contracts::ledger::store::{StoreError, durable_replace, ensure_dir, read_if_there};
+use leben_contracts::ledger::store::{durable_replace, ensure_dir, read_if_there};
 use leben_models::Table;
 use leben_privacy::Masked;
 use sha2::{Digest, Sha256};
@@ -16,8 +16,23 @@ use zeroize::Zeroizing;
 
 use super::config::DeclaredSource;
 use super::sources::{cohort, load};
+use super::store::DiskError;
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
+
+/// Longest pin that is read.
+const PIN_BYTES_MAX: usize = 4096;
+
+/// Why a slot's vector is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// This hospital does not compute it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The disk failed under what must be on it before anything leaves: stop.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
 
 /// What tells one version of a file from another without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,26 +80,26 @@ impl Tables {
 
     /// Writes durably which rows a private round is computed on, or compares them with what was written. With other rows this
     /// hospital's noise alone would differ, and stand bare in the difference of the two sums. Blocks.
-    fn pin_rows(&self, work: &Work, rows: &Table) -> Result<(), Refusal> {
+    fn pin_rows(&self, work: &Work, rows: &Table) -> Result<(), WorkError> {
         let pin = Sha256::new_with_prefix(b"leben/rows-pin/1").chain_update(*rows_secret(&work.contract, rows));
         let pin = hex::encode(pin.finalize());
         let job = self.folder.join("jobs").join(hex::encode(work.contract));
         let path = job.join(format!("rows-{}-{}", work.stage, work.round));
-        let disk = |error: StoreError| Refusal::new(Reason::Source, format!("the rows could not be pinned: {error}"));
         // Held from the look to the write: a computation that was given up may still run beside its successor.
         let _alone = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        match read_if_there(&path, pin.len()).map_err(disk)? {
+        match read_if_there(&path, PIN_BYTES_MAX).map_err(DiskError::from)? {
             Some(there) if there == pin.as_bytes() => Ok(()),
-            Some(_) => Err(Refusal::new(
+            Some(_) => Err(WorkError::Refused(Refusal::new(
                 Reason::RowsChanged,
                 format!(
-                    "the rows changed since this round was first computed (round {} of stage {}): put the file back as it was, or leave the contract",
+                    "the rows changed since this round was first computed (round {} of stage {}): put the file back as it was \
+                     and the round can be attempted again, or leave the contract",
                     work.round, work.stage
                 ),
-            )),
+            ))),
             None => {
-                ensure_dir(&job).map_err(disk)?;
-                durable_replace(&path, pin.as_bytes()).map_err(disk)
+                ensure_dir(&job).map_err(DiskError::from)?;
+                Ok(durable_replace(&path, pin.as_bytes()).map_err(DiskError::from)?)
             }
         }
     }
@@ -157,8 +172,8 @@ pub fn rows_secret(seed: &[u8; 32], rows: &Table) -> Zeroizing<[u8; 32]> {
 /// Rows to a masked vector. Blocks; call it on a thread that may.
 ///
 /// # Errors
-/// A [`Refusal`]; nothing has left.
-pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
+/// [`WorkError`]; nothing has left.
+pub fn compute(tables: &Tables, work: Work) -> Result<Masked, WorkError> {
     let stage = work.plan.stage(work.stage)?;
     let table = tables.get(stage.input.dataset.as_str())?;
     let cohort = cohort_of(&table, &stage.input, work.plan.private)?;
@@ -174,5 +189,5 @@ pub fn compute(tables: &Tables, work: Work) -> Result<Masked, Refusal> {
     let contribution = stage.algorithm.local_with(&work.state, &cohort, &seed).map_err(finding)?;
     let clipped = contribution.clip(&work.layout).map_err(encoding)?;
     let quantised = clipped.quantise(work.hospitals_max, *seed).map_err(encoding)?;
-    quantised.noise(*seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)
+    Ok(quantised.noise(*seed).and_then(|noised| noised.mask(work.pads)).map_err(encoding)?)
 }
