@@ -1,12 +1,14 @@
 //! Actions of an AI team: made from where the ledger stands, signed, ready to be appended.
 
+use std::collections::BTreeSet;
+
 use leben_contracts::agreement::body::{
-    Accept, AcceptResult, Body, BodyError, Freeze, Fund, KeyRevoke, PartyEnrol, Propose,
+    Accept, AcceptResult, Body, BodyError, Freeze, Fund, KeyRevoke, PartyEnrol, PolicyChange, Propose, quorum,
 };
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::{ContractId, Hash32};
-use leben_contracts::agreement::party::{OrgKind, Role};
+use leben_contracts::agreement::party::{OrgKind, PartyId, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::agreement::terms::Terms;
 use leben_contracts::ledger::action_file::ActionFile;
@@ -34,6 +36,9 @@ pub enum ActionError {
     /// Terms with numbers beyond 2^53.
     #[error("the terms cannot be hashed: {0}")]
     Terms(#[from] CanonicalError),
+    /// Validators that cannot be.
+    #[error("{0}")]
+    Validators(String),
     /// An invite whose code cannot be hashed.
     #[error("the invite's code cannot be used; ask for a new invite")]
     Code,
@@ -111,6 +116,43 @@ pub fn revoke(
     let own = body.party == *home.party();
     let role = if own { own_role(home, state) } else { Role::Admin };
     draft(home, state, role, body, valid_ms, fresh)
+}
+
+/// The validators in force with some more and without some, for [`policy_change`].
+///
+/// # Errors
+/// [`ActionError::Validators`]: nothing would change.
+pub fn validators(state: &State, add: &[PartyId], drop: &[PartyId]) -> Result<PolicyChange, ActionError> {
+    let now = state.policy().map_or_else(Vec::new, |policy| policy.validators.clone());
+    let unfit = |why: &str, party: &PartyId| Err(ActionError::Validators(format!("{party} {why}")));
+    if let Some(party) = drop.iter().find(|party| !now.contains(party)) {
+        return unfit("does not cosign", party);
+    }
+    let without_key = |party: &&PartyId| state.keys(party.as_str()).is_none_or(|keys| keys.validator.is_none());
+    if let Some(party) = add.iter().find(without_key) {
+        return unfit("is not enrolled with a validator key", party);
+    }
+    let stays = now.iter().filter(|party| !drop.contains(party));
+    let next: BTreeSet<PartyId> = stays.chain(add).cloned().collect();
+    if next.iter().eq(&now) {
+        return Err(ActionError::Validators("it changes nothing: name hospitals with --add or --drop".into()));
+    }
+    let too_many = |_| ActionError::Validators("too many".into());
+    Ok(PolicyChange { quorum: u32::try_from(quorum(next.len())).map_err(too_many)?, validators: Vec::from_iter(next) })
+}
+
+/// Changes who cosigns; not signed yet.
+///
+/// # Errors
+/// [`ActionError`].
+pub fn policy_change(
+    home: &Home,
+    state: &State,
+    body: PolicyChange,
+    valid_ms: u64,
+    fresh: Fresh,
+) -> Result<ActionFile, ActionError> {
+    draft(home, state, Role::Admin, body, valid_ms, fresh)
 }
 
 /// Stops the ledger; not signed yet.

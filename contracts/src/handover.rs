@@ -10,7 +10,7 @@
 //! give a team a proof that k hospitals signed and none of them stored; such an entry can be missing afterwards. A hospital that cosigned
 //! beyond what goes on says so before it signs.
 
-use crate::agreement::body::{Body, Handover, quorum};
+use crate::agreement::body::{Body, Handover, liars_max, quorum};
 use crate::agreement::error::{Reason, StepError};
 use crate::agreement::hash::Hash32;
 use crate::agreement::state::State;
@@ -279,7 +279,7 @@ impl Promise {
     /// For this many validators.
     #[must_use]
     pub fn of(n: usize) -> Self {
-        Self { n, f: n.saturating_sub(1) / 3, k: quorum(n) }
+        Self { n, f: liars_max(n), k: quorum(n) }
     }
 
     /// At least so many hospitals have both stored the certificate of any one final entry and signed the Handover: s + q - n, where s = q = k.

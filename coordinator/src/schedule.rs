@@ -8,7 +8,7 @@ use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::due::Due;
 use leben_contracts::agreement::hash::{Hash32, X25519Key};
 use leben_contracts::agreement::party::{Code, PartyId};
-use leben_contracts::agreement::state::State;
+use leben_contracts::agreement::state::{FOUNDERS, PolicyRecord, State};
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::agreement::terms::Terms;
 use leben_contracts::ledger::key::PublicKey;
@@ -124,16 +124,30 @@ fn accept_step(state: &State, contract: &Contract, operator: &Operator) -> Optio
     Some(Step { key, contract: Some(contract.id.0), body })
 }
 
-/// A hospital that is linked and not yet among the validators joins them: the policy follows those who are really there.
+/// Hospitals that wait for the consent of the validators in force, by name; `None` if nobody does.
+pub fn uninvited(state: &State, linked: &BTreeSet<String>) -> Option<String> {
+    let waiting = newcomers(state, linked);
+    let names = waiting.iter().map(PartyId::as_str).collect::<Vec<_>>().join(", ");
+    (!waiting.is_empty() && state.policy().is_some_and(|policy| policy.room() == 0)).then_some(names)
+}
+
+/// Hospitals that are linked, have a validator key, and are not among the validators.
+fn newcomers(state: &State, linked: &BTreeSet<String>) -> Vec<PartyId> {
+    let current = state.policy().map(|policy| policy.validators.as_slice()).unwrap_or_default();
+    let fit = |party: &&String| state.keys(party).is_some_and(|keys| keys.validator.is_some());
+    let here = linked.iter().filter(fit).filter_map(|party| PartyId::new(party).ok());
+    here.filter(|party| !current.contains(party)).collect()
+}
+
+/// The first hospitals that are linked become validators by themselves; later ones when those in force have signed for them.
 fn policy_step(state: &State, linked: &BTreeSet<String>) -> Option<Step> {
-    let current: BTreeSet<PartyId> = state.policy().into_iter().flat_map(|policy| policy.validators.clone()).collect();
-    let validators = |party: &&String| state.keys(party).is_some_and(|keys| keys.validator.is_some());
-    let here: BTreeSet<PartyId> =
-        linked.iter().filter(validators).filter_map(|party| PartyId::new(party).ok()).collect();
-    if here.is_subset(&current) {
+    let room = state.policy().map_or(FOUNDERS, PolicyRecord::room);
+    let mut validators: Vec<PartyId> = newcomers(state, linked).into_iter().take(room).collect();
+    if validators.is_empty() {
         return None;
     }
-    let validators: Vec<PartyId> = current.union(&here).cloned().collect();
+    validators.extend(state.policy().into_iter().flat_map(|policy| policy.validators.clone()));
+    validators.sort();
     let quorum = u32::try_from(body::quorum(validators.len())).ok()?;
     // Named by the policy it replaces too: the same set may be right again after a revocation.
     let since = state.policy().map_or(0, |policy| policy.since_index);

@@ -191,6 +191,19 @@ pub enum DraftCommand {
     /// Stop the ledger, before it is handed over: nothing but a Handover is recorded from then on. A quorum of the hospitals signs, and
     /// this party.
     Freeze(Drafted),
+    /// Which hospitals cosign the ledger, beyond the first few: others join them, or some leave. A quorum of those in force signs, and this
+    /// admin.
+    PolicyChange {
+        /// A hospital that is to cosign. Once for each.
+        #[arg(long, value_name = "PARTY")]
+        add: Vec<String>,
+        /// A hospital that is to cosign no more. Once for each.
+        #[arg(long, value_name = "PARTY")]
+        drop: Vec<String>,
+        /// The same for every draft.
+        #[command(flatten)]
+        kept: Kept,
+    },
     /// Withdraw a party's keys; a majority of the admins signs.
     KeyRevoke {
         /// Whose.
@@ -202,12 +215,20 @@ pub enum DraftCommand {
     },
 }
 
-/// What every draft says.
+/// What such a draft says.
 #[derive(Debug, Args)]
 pub struct Drafted {
     /// Why: 1 to 64 of a-z 0-9 . - _; it goes on the ledger.
     #[arg(long)]
     pub code: String,
+    /// The rest.
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+/// For how long, and where.
+#[derive(Debug, Args)]
+pub struct Kept {
     /// How long it may take until all have signed.
     #[arg(long, value_name = "TIME", default_value = "7 days")]
     pub valid: String,

@@ -208,6 +208,20 @@ fn second_admin(deployment: &Deployment) -> std::path::PathBuf {
     second
 }
 
+/// An admin drafts who cosigns from now on; these hospitals sign it, and without the last of them it is refused.
+fn consent(deployment: &Deployment, admin: &Path, change: &[&str], hospitals: &[&str]) {
+    let file = deployment.path("policy.json");
+    let file = file.to_str().unwrap();
+    leben_of(deployment, admin, &[&["action", "draft", "policy-change", "-o", file], change].concat()).ok();
+    let sign = |key| leben_of(deployment, admin, &["action", "sign", file, "--key", key, "--yes"]).ok();
+    sign(admin.to_str().unwrap());
+    for hospital in hospitals {
+        leben_of(deployment, admin, &["action", "submit", file]).complains(&["have to"]);
+        sign(hospital);
+    }
+    leben_of(deployment, admin, &["action", "submit", file]).ok();
+}
+
 #[test]
 fn the_admins_revoke_a_hospital_and_the_others_go_on() {
     let mut deployment = Deployment::running(4_000);
@@ -254,6 +268,10 @@ fn the_admins_revoke_a_hospital_and_the_others_go_on() {
     deployment.worker("delft", &["join", "--new-keys", &invite]).ok();
     assert!(deployment.path("delft/keys-revoked-1/party.key").is_file());
     deployment.run("delft");
+    wait_until("delft says that it does not cosign", || {
+        deployment.worker("delft", &["status"]).out.contains("this hospital does not cosign the ledger")
+    });
+    consent(&deployment, &first, &["--add", "delft"], &["aker", "cluj"]);
     wait_until("delft is a validator again", || {
         let policies = deployment.leben(&["ledger", "list", "--kind", "PolicyChange", "--json"]).ok();
         policies.lines().last().is_some_and(|last| last.contains("delft"))

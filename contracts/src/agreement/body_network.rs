@@ -61,7 +61,8 @@ pub struct KeyRotate {
     pub sealing: X25519Key,
 }
 
-/// A party's keys are no longer trusted. By the party itself, or by a majority of the admins in one envelope.
+/// A party's keys are no longer trusted. By the party itself, or by a majority of the admins in one envelope; who would so take away more
+/// validators than may lie among those agreed on last needs a quorum of those in force as well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRevoke {
@@ -71,8 +72,8 @@ pub struct KeyRevoke {
     pub code: Code,
 }
 
-/// Who cosigns, and how many of them make a checkpoint final. By the coordinator or an admin; where it drops a validator, signed by a
-/// quorum of those in force as well.
+/// Who cosigns, and how many of them make a checkpoint final. By the coordinator or an admin, and signed by a quorum of those in force as
+/// well, unless it only adds to the first few ([`PolicyRecord::room`](super::state::PolicyRecord::room)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyChange {
@@ -260,6 +261,11 @@ pub fn schema_hash(schema: &[ColumnSpec]) -> Result<Hash32, CanonicalError> {
 /// How many of `n` validators make a checkpoint final: `floor((n+f)/2)+1` with `f = floor((n-1)/3)`, so 4 -> 3, 7 -> 5, 10 -> 7.
 #[must_use]
 pub fn quorum(n: usize) -> usize {
-    let f = n.saturating_sub(1) / 3;
-    (n + f) / 2 + 1
+    (n + liars_max(n)) / 2 + 1
+}
+
+/// How many of `n` validators may sign anything: floor((n-1)/3).
+#[must_use]
+pub fn liars_max(n: usize) -> usize {
+    n.saturating_sub(1) / 3
 }

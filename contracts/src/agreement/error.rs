@@ -193,6 +193,16 @@ impl From<CanonicalError> for Reason {
     }
 }
 
+impl Reason {
+    /// The same, with why so many have to sign.
+    pub(super) fn because(self, why: &str) -> Self {
+        match self {
+            Self::Signers(lacks) => Self::Signers(format!("{why}: {lacks}")),
+            other => other,
+        }
+    }
+}
+
 /// Shorthand for [`Reason::Mismatch`].
 pub(super) fn mismatch<T>(text: impl Into<String>) -> Result<T, Reason> {
     Err(Reason::Mismatch(text.into()))

@@ -64,6 +64,8 @@ pub mod terms_check;
 mod terms_check_stages;
 pub mod terms_text;
 #[cfg(test)]
+mod validators_tests;
+#[cfg(test)]
 mod world;
 
 pub use body::{Body, Kind};

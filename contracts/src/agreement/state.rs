@@ -6,7 +6,7 @@
 //! `steps_offers.rs`, `steps_agree.rs`, `steps_execute.rs`, `steps_end.rs` and `steps_money.rs`; the questions in `state_view.rs`.
 
 use super::accounts::{AccountId, Accounts, Plan, Unit};
-use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer};
+use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer, liars_max};
 use super::error::{Reason, StepError};
 use super::hash::Hash32;
 use super::kept::{Contracts, Kept};
@@ -64,8 +64,38 @@ pub struct PolicyRecord {
     pub validators: Vec<PartyId>,
     /// How many of them make a checkpoint final.
     pub quorum: u32,
+    /// How many they were when a quorum of those before last agreed to them, or the coordinator founded them. Revocations since then
+    /// have made them fewer.
+    pub agreed: u32,
     /// Index of the entry.
     pub since_index: u64,
+}
+
+/// So many validators the coordinator finds by itself: the fewest among whom one may lie. From then on they decide who else cosigns.
+pub const FOUNDERS: usize = 4;
+
+impl PolicyRecord {
+    /// How many validators the coordinator may still add without asking those in force.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        match usize::try_from(self.agreed) == Ok(self.validators.len()) {
+            true => FOUNDERS.saturating_sub(self.validators.len()),
+            // Some were revoked: whoever comes in their place is not of those who founded it.
+            false => 0,
+        }
+    }
+
+    /// Whether the coordinator, or an admin, may name these validators without the consent of those in force.
+    pub(super) fn may_become_unasked(&self, validators: &[PartyId]) -> bool {
+        self.validators.iter().all(|validator| validators.contains(validator))
+            && validators.len().saturating_sub(self.validators.len()) <= self.room()
+    }
+
+    /// Whether the admins may revoke one validator more by themselves: as many as may lie among those who were agreed on, or else one.
+    pub(super) fn may_lose_unasked(&self) -> bool {
+        let agreed = usize::try_from(self.agreed).unwrap_or(usize::MAX);
+        agreed.saturating_sub(self.validators.len()) < liars_max(agreed).max(1)
+    }
 }
 
 /// An offered data set.

@@ -102,13 +102,20 @@ impl Step<'_> {
         if body.party == self.actor {
             self.only_signed_by(std::slice::from_ref(&self.actor))?;
         } else {
-            self.only_signed_by(&admins)?;
+            let policy = self.state.policy.as_ref().filter(|policy| policy.validators.contains(&body.party));
+            let ask = policy.filter(|policy| !policy.may_lose_unasked());
+            let validators = ask.map(|policy| policy.validators.clone()).unwrap_or_default();
+            self.only_signed_by(&[admins.as_slice(), &validators].concat())?;
             let (signed, needed) = (self.signed_of(&admins), majority(admins.len()));
             if signed < needed {
                 return Err(Reason::Signers(format!(
                     "a revocation is signed by a majority of the {} admins together: {needed} have to, {signed} did",
                     admins.len()
                 )));
+            }
+            if ask.is_some() {
+                let why = "as many validators as may lie were revoked since they were agreed on";
+                self.check_quorum().map_err(|lacks| lacks.because(why))?;
             }
         }
         if self.state.coordinator.as_ref() == Some(&body.party) {
@@ -139,7 +146,7 @@ impl Step<'_> {
             ));
         }
         let quorum = u32::try_from(quorum(validators.len())).map_err(|e| Reason::Internal(e.to_string()))?;
-        Ok(Some(Change::Policy(PolicyRecord { validators, quorum, since_index: self.index })))
+        Ok(Some(Change::Policy(PolicyRecord { validators, quorum, agreed: policy.agreed, since_index: self.index })))
     }
 
     /// Its offers go: nobody could sign a contract about them.

@@ -112,18 +112,24 @@ impl Step<'_> {
                 return mismatch(format!("{id} is enrolled without a validator key"));
             }
         }
-        let needed = quorum(body.validators.len());
+        let (n, needed) = (body.validators.len(), quorum(body.validators.len()));
         if usize::try_from(body.quorum) != Ok(needed) {
-            let n = body.validators.len();
             return mismatch(format!("with {n} validators the quorum is {needed}, not {}", body.quorum));
         }
-        // Otherwise who has the coordinator's keys alone replaces those who could hand the ledger over.
-        let in_force = self.state.policy.as_ref().map(|policy| policy.validators.as_slice()).unwrap_or_default();
-        if in_force.iter().any(|validator| !body.validators.contains(validator)) {
-            self.check_quorum()?;
+        let agreed = self.agreed(body, u32::try_from(n).map_err(|e| Reason::Internal(e.to_string()))?)?;
+        let (validators, quorum) = (body.validators.clone(), body.quorum);
+        Ok(vec![Change::Policy(PolicyRecord { validators, quorum, agreed, since_index: self.index })])
+    }
+
+    /// Whether those in force agree, where they have to: otherwise who has the coordinator's keys alone replaces or outnumbers those who
+    /// could hand the ledger over. How many the set counts that was agreed last.
+    fn agreed(&self, body: &PolicyChange, n: u32) -> Result<u32, Reason> {
+        let Some(policy) = &self.state.policy else { return Ok(n) };
+        match self.check_quorum() {
+            Ok(()) => Ok(n),
+            Err(_) if policy.may_become_unasked(&body.validators) => Ok(policy.agreed.max(n)),
+            Err(lacks) => Err(lacks.because("from the first four on, the validators decide who joins or leaves them")),
         }
-        let record = PolicyRecord { validators: body.validators.clone(), quorum: body.quorum, since_index: self.index };
-        Ok(vec![Change::Policy(record)])
     }
 
     pub(super) fn freeze(&self) -> Result<Vec<Change>, Reason> {
@@ -134,7 +140,7 @@ impl Step<'_> {
         Ok(vec![Change::Frozen(true)])
     }
 
-    fn check_quorum(&self) -> Result<(), Reason> {
+    pub(super) fn check_quorum(&self) -> Result<(), Reason> {
         let policy =
             self.state.policy.as_ref().ok_or_else(|| Reason::Mismatch("there is no witness policy yet".into()))?;
         let signed = self.signed_of(&policy.validators);

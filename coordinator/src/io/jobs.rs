@@ -167,7 +167,13 @@ impl Jobs {
         let linked: BTreeSet<String> = self.links.keys().cloned().collect();
         let ledger = self.ledger.clone();
         let operator = &self.operator;
-        let due = ledger.with_final(|state, _| schedule::due(state, now, &linked, operator));
+        let (due, waiting) = ledger
+            .with_final(|state, _| (schedule::due(state, now, &linked, operator), schedule::uninvited(state, &linked)));
+        if let Some(names) = waiting.filter(|names| self.asked.insert(format!("uninvited-{names}"))) {
+            tracing::warn!(
+                "{names} cosign once those who do have signed for it: an admin drafts `leben action draft policy-change`"
+            );
+        }
         for step in due {
             if self.asked.insert(step.key.clone()) {
                 self.append(step.contract, step.key, step.body);

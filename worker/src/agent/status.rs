@@ -200,6 +200,13 @@ impl Agent {
         worries.extend(self.budgets.distrusts().map(untrue));
         let behind = self.budgets.iter().filter_map(|budget| self.budgets.behind(&budget.dataset));
         worries.extend(behind.map(|why| why.words.clone()));
+        let policy = self.mirror.certified().policy();
+        if policy.is_some_and(|policy| policy.room() == 0 && !policy.validators.contains(&self.party)) {
+            worries.push(
+                "this hospital does not cosign the ledger: those who do have to sign for it (README, Who cosigns)"
+                    .into(),
+            );
+        }
         worries
     }
 

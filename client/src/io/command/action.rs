@@ -14,7 +14,7 @@ use leben_contracts::ledger::store::{LogReader, durable_replace, read_at_most};
 
 use super::{Ended, linked, readable};
 use crate::action as actions;
-use crate::io::cli::{ActionCommand, DraftCommand, Drafted};
+use crate::io::cli::{ActionCommand, DraftCommand, Drafted, Kept};
 use crate::io::terminal::{Paint, paint, print};
 use crate::io::{fresh, keys, now_ms};
 use crate::job::duration;
@@ -57,17 +57,24 @@ async fn ledger(root: &Path, folder: Option<&Path>) -> Result<Ledger, Failed> {
 }
 
 async fn make(root: &Path, draft: DraftCommand) -> Ended {
-    let (DraftCommand::KeyRevoke { drafted, .. } | DraftCommand::Freeze(drafted)) = &draft;
-    let Drafted { code, valid, out } = drafted;
+    let (DraftCommand::PolicyChange { kept, .. }
+    | DraftCommand::KeyRevoke { drafted: Drafted { kept, .. }, .. }
+    | DraftCommand::Freeze(Drafted { kept, .. })) = &draft;
+    let Kept { valid, out } = kept;
     let valid_ms = duration::parse(valid).ok_or_else(|| format!("--valid {valid}: write a time such as \"7 days\""))?;
     let (home, ledger) = readable(root).await?;
     let file = match &draft {
-        DraftCommand::KeyRevoke { party, .. } => {
-            let body = KeyRevoke { party: PartyId::new(party)?, code: Code::new(code)? };
+        DraftCommand::PolicyChange { add, drop, .. } => {
+            let named = |names: &[String]| names.iter().map(|name| PartyId::new(name)).collect::<Result<Vec<_>, _>>();
+            let body = actions::validators(ledger.state(), &named(add)?, &named(drop)?)?;
+            actions::policy_change(&home, ledger.state(), body, valid_ms, fresh()?)?
+        }
+        DraftCommand::KeyRevoke { party, drafted } => {
+            let body = KeyRevoke { party: PartyId::new(party)?, code: Code::new(&drafted.code)? };
             actions::revoke(&home, ledger.state(), body, valid_ms, fresh()?)?
         }
-        DraftCommand::Freeze(_) => {
-            let body = Freeze { code: Code::new(code)? };
+        DraftCommand::Freeze(drafted) => {
+            let body = Freeze { code: Code::new(&drafted.code)? };
             actions::freeze(&home, ledger.state(), body, valid_ms, fresh()?)?
         }
     };
