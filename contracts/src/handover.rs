@@ -13,6 +13,7 @@
 use crate::agreement::body::{Body, Handover, liars_max, quorum};
 use crate::agreement::error::{Reason, StepError};
 use crate::agreement::hash::Hash32;
+use crate::agreement::snapshot;
 use crate::agreement::state::State;
 use crate::ledger::action_file::{ACTION_FILE_BYTES_MAX, ActionFile};
 use crate::ledger::checkpoint::{Checkpoint, CheckpointError};
@@ -211,12 +212,21 @@ fn compare(chosen: &Chosen, largest: &Note, dir: &Path, note: &Note) -> Result<u
     Err(HandoverError::Fork { one, other, size, evidence })
 }
 
-/// The state after the first `size` of the `of` entries in a published folder, replayed; for a copy that was verified before.
+/// The state after the first `size` of the `of` entries in a published folder that was verified before. The replay begins at the snapshot in
+/// `state_dir`, of a copy of one's own, where there is one that is of use.
 ///
 /// # Errors
 /// [`HandoverError::Entry`], [`HandoverError::Read`].
-pub fn replayed(dir: &Path, origin: &str, size: u64, of: u64) -> Result<State, HandoverError> {
-    let (reader, mut state) = (LogReader::new(dir), State::new(origin));
+pub fn replayed(
+    dir: &Path,
+    state_dir: Option<&Path>,
+    origin: &str,
+    size: u64,
+    of: u64,
+) -> Result<State, HandoverError> {
+    let reader = LogReader::new(dir);
+    let taken_up = state_dir.and_then(|dir| snapshot::load(dir, origin, &reader, of, size).ok().flatten());
+    let mut state = taken_up.unwrap_or_else(|| State::new(origin));
     while state.next_index() < size {
         let from = state.next_index();
         let leaves = reader.entries(from..size.min(from.saturating_add(STEP)), of)?;

@@ -184,9 +184,12 @@ enum HandoverCommand {
         /// Where the new coordinator listens, host:port.
         #[arg(long, value_name = "HOST:PORT")]
         address: String,
-        /// A published folder with the history it goes on from, where this hospital's own copy is behind.
+        /// A published folder with the history it goes on from, where this hospital's own copy is behind, or goes too far.
         #[arg(long, value_name = "DIR")]
         ledger: Option<PathBuf>,
+        /// Goes back behind a certificate that this hospital holds and the others go on without. It is said what is lost, and set aside.
+        #[arg(long, requires = "ledger")]
+        drop_certificate: bool,
     },
 }
 
@@ -254,11 +257,11 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         What::Handover(HandoverCommand::Freeze) => handover::freeze(dir, clock).await?,
         What::Handover(HandoverCommand::Unfreeze) => handover::unfreeze(dir, clock).await?,
         What::Handover(HandoverCommand::Sign { file, ledger, replace, yes }) => {
-            let wish = handover::Wish { file, ledger: ledger.as_deref() };
+            let wish = handover::Wish { file, ledger: ledger.as_deref(), drop_certificate: false };
             handover::sign(dir, wish, *replace, *yes, clock).await?
         }
-        What::Handover(HandoverCommand::Follow { file, ledger, address }) => {
-            let wish = handover::Wish { file, ledger: ledger.as_deref() };
+        What::Handover(HandoverCommand::Follow { file, ledger, address, drop_certificate }) => {
+            let wish = handover::Wish { file, ledger: ledger.as_deref(), drop_certificate: *drop_certificate };
             handover::follow(dir, wish, address, clock).await?
         }
         What::Audit => cli::audit_text(dir)?,

@@ -17,6 +17,7 @@ use leben_contracts::ledger::keyfile;
 use leben_contracts::ledger::merkle::{Tree, leaf_hash};
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::sequencer::Sequencer;
+use leben_contracts::ledger::store::export;
 use leben_contracts::ledger::tile::Builder;
 use leben_contracts::ledger::witness::WitnessRecord;
 use leben_worker::io::clock::Clock;
@@ -235,7 +236,7 @@ fn saved(folder: &Path, name: &str, file: &ActionFile) -> PathBuf {
 }
 
 fn wish(file: &Path) -> Wish<'_> {
-    Wish { file, ledger: None }
+    Wish { file, ledger: None, drop_certificate: false }
 }
 
 fn files(folder: &Path, names: &[&str]) -> Vec<Vec<u8>> {
@@ -298,7 +299,9 @@ async fn entries_that_no_quorum_cosigned_do_not_say_who_the_quorum_is() {
     // A folder with the same entries and no better certificate does not help.
     let public = folder.join("mirror/public");
     let refused =
-        follow(folder, Wish { file: &file, ledger: Some(&public) }, "evil.example:1", clock).await.unwrap_err();
+        follow(folder, Wish { file: &file, ledger: Some(&public), drop_certificate: false }, "evil.example:1", clock)
+            .await
+            .unwrap_err();
     assert!(refused.contains("is not the history"), "{refused}");
     assert_eq!(files(folder, &["network.json"]), before);
     unfreeze(folder, clock).await.unwrap();
@@ -321,7 +324,7 @@ async fn a_hospital_that_missed_the_certificate_of_a_new_quorum_takes_it_from_an
         let refused = follow(folder, wish(&file), "next.example:1", clock).await.unwrap_err();
         assert!(refused.contains("add --ledger with a certified folder"), "{refused}");
         freeze(folder, clock).await.unwrap();
-        let wish = Wish { file: &file, ledger: Some(&public) };
+        let wish = Wish { file: &file, ledger: Some(&public), drop_certificate: false };
         let shown = sign(folder, wish, false, false, clock).await.unwrap_err();
         assert!(shown.contains("Nothing is signed. To sign it"), "{shown}");
         follow(folder, wish, "next.example:1", clock).await.unwrap();
@@ -395,4 +398,76 @@ async fn two_handovers_from_one_place_set_two_copies_aside_and_what_was_cosigned
         let aside = format!("mirror-before-{size}-{}", &public(next, "log").to_hex()[..8]);
         assert!(folder.join(&aside).is_dir(), "{aside}");
     }
+}
+
+/// A copy that a new coordinator has chosen.
+fn source(folder: &Path, target: &Path, net: &Net) -> PathBuf {
+    export(&folder.join("mirror/public"), target).unwrap();
+    std::fs::write(target.join("policy"), net.state().witness_policy().unwrap().to_string()).unwrap();
+    target.to_owned()
+}
+
+#[tokio::test]
+async fn a_later_certificate_is_dropped_when_a_person_says_so_and_never_otherwise() {
+    let mut net = Net::new();
+    net.offer_data("h1");
+    let (folder, elsewhere) = (folder_of(&net), tempfile::tempdir().unwrap());
+    let (folder, clock, size) = (folder.path(), Clock::default(), net.leaves.len() as u64);
+    let before = source(folder, &elsewhere.path().join("source"), &net);
+    let (mut mirror, ..) = certified(&net);
+    let file = saved(folder, "handover.json", &file_of(&net, "coord2", &["h2", "h3"]));
+    let unsigned = saved(folder, "unsigned.json", &file_of(&net, "coord3", &["h2"]));
+    let mut other = Net::new();
+    other.offer_data("h1");
+    other.enrol("somebody");
+    let forked = saved(folder, "forked.json", &file_of(&other, "coord2", &["h2", "h3"]));
+
+    // One more entry and a contract, certified for this hospital alone.
+    net.enrol("late");
+    let contract = net.propose(terms()).to_string();
+    let end = net.leaves.len() as u64;
+    take_uncertified(folder, &net, size, &log_signer());
+    mirror.handle_entries(size, net.leaves[usize::try_from(size).unwrap()..].to_vec()).unwrap();
+    let record = mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap().record;
+    let mut store = Store::open(folder, &log_vkey()).unwrap();
+    let certificate = Note::parse(&net.certificate(&["h2", "h3"])).unwrap();
+    store.store_certificate(&certificate, None, None).unwrap();
+    store.store_record(&record).unwrap();
+    drop(store);
+    let later = source(folder, &elsewhere.path().join("later"), &net);
+
+    let with = |file, ledger, drop_certificate| Wish { file, ledger, drop_certificate };
+    let held = files(folder, &["network.json", "witness", "mirror/public/checkpoint", "mirror/state/HEAD"]);
+    for (wish, said) in [
+        (
+            with(&file, None, false),
+            vec!["all of which were final", "PartyEnrol by late", &contract, "--drop-certificate"],
+        ),
+        (with(&file, Some(&before), false), vec!["it would lose the rest", &format!("entries {size} to {}", end - 1)]),
+        (with(&file, None, true), vec!["add --ledger"]),
+        (with(&file, Some(&later), true), vec!["give `source`"]),
+        (with(&unsigned, Some(&before), true), vec!["1 validators signed, 2 have to"]),
+        (with(&forked, Some(&before), true), vec!["of two histories"]),
+    ] {
+        let refused = follow(folder, wish, "next.example:1", clock).await.unwrap_err();
+        said.iter().for_each(|said| assert!(refused.contains(said), "no '{said}' in {refused}"));
+        assert!(frozen(folder).unwrap().is_some_and(|frozen| frozen.signed.is_none()), "{refused}");
+    }
+    let refused = sign(folder, with(&file, Some(&before), true), false, true, clock).await.unwrap_err();
+    assert!(refused.contains("Prepare another one"), "{refused}");
+    assert_eq!(files(folder, &["network.json", "witness", "mirror/public/checkpoint", "mirror/state/HEAD"]), held);
+
+    let said = follow(folder, with(&file, Some(&before), true), "next.example:1", clock).await.unwrap();
+    for words in ["PartyEnrol by late", &contract, "set aside in", "following coord"] {
+        assert!(said.contains(words), "no '{words}' in {said}");
+    }
+    let store = Store::open(folder, new_log().vkey()).unwrap();
+    assert_eq!((store.ledger().next_index(), store.record().unwrap().unwrap().checkpoint().size), (size, size));
+    assert_eq!(store.ledger().store().published().unwrap().size, size);
+    let kept = std::fs::read_to_string(folder.join(format!("evidence/dropped-{size}-to-{}.txt", end - 1))).unwrap();
+    assert!(kept.contains(&certificate.to_string()) && kept.contains(&contract), "{kept}");
+    assert!(leben_worker::io::evidence::list_text(folder).unwrap().contains("a later certificate"));
+    let aside = folder.join(format!("mirror-before-{size}-{}/public", &public("coord2", "log").to_hex()[..8]));
+    assert_eq!(std::fs::read(aside.join("checkpoint")).unwrap(), certificate.to_string().as_bytes());
+    assert!(std::fs::read_to_string(folder.join("audit.ndjson")).unwrap().contains("certificate-dropped"));
 }

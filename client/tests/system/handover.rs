@@ -391,3 +391,104 @@ fn a_job_is_cut_short_by_a_handover_to(party: &str) {
     job(&mut deployment, &sets.iter().map(String::as_str).collect::<Vec<_>>());
     deployment.export("exported");
 }
+
+#[test]
+fn a_hospital_that_alone_holds_a_later_certificate_goes_back_behind_it_when_a_person_says_so() {
+    let mut deployment = Deployment::running(40);
+    deployment.workers.clear();
+    // Two hospitals are put back from backups of now, which is more than may be lost; one misses the rest.
+    for hospital in ["basel", "cluj"] {
+        copy(&deployment.path(hospital), &deployment.path(&format!("{hospital}-backup")));
+    }
+    let size = size_of(&deployment.path("delft/mirror/public/checkpoint"));
+    for hospital in ["aker", "basel", "cluj"] {
+        deployment.run(hospital);
+    }
+    deployment.keygen("another", 0);
+    let lost = deployment.submit(&JobFile::default().text())["contract"].as_str().unwrap().to_owned();
+    let all = deployment.leben(&["status", "--json"]).json()["size"].as_u64().unwrap();
+    wait_until("aker holds the certificate of all", || status(&deployment, "aker", "certified") >= all);
+    deployment.workers.clear();
+    deployment.coordinator.take().unwrap().kill();
+    fs::rename(deployment.path("coordinator"), deployment.path("old")).unwrap();
+    for hospital in ["basel", "cluj"] {
+        fs::remove_dir_all(deployment.path(hospital)).unwrap();
+        fs::rename(deployment.path(&format!("{hospital}-backup")), deployment.path(hospital)).unwrap();
+    }
+
+    for hospital in HOSPITALS {
+        deployment.worker(hospital, &["handover", "freeze"]).ok();
+    }
+    prepare(&deployment, &HOSPITALS[1..]).ok();
+    for hospital in &HOSPITALS[1..] {
+        sign(&deployment, hospital, &["--yes"]).ok();
+    }
+    finish(&deployment).ok();
+    let source = deployment.path("next/source");
+    let source = ["--ledger", source.to_str().unwrap()];
+    let refused = follow_with(&deployment, "aker", &source);
+    refused.complains(&["all of which were final", "PartyEnrol by another", &lost, "--drop-certificate"]);
+    follow_with(&deployment, "aker", &["--drop-certificate"]).complains(&["--ledger"]);
+    let dropping = [&source[..], &["--drop-certificate"]].concat();
+    a_follower_that_drops_is_killed_at_any_rename(&deployment, &dropping, size);
+    serve_next(&mut deployment);
+    let source = deployment.path("coordinator/source");
+    let dropping = ["--ledger", source.to_str().unwrap(), "--drop-certificate"];
+    let said = follow_with(&deployment, "aker", &dropping).ok();
+    assert!(said.contains("PartyEnrol by another") && said.contains(&lost) && said.contains("set aside"), "{said}");
+    let listed = deployment.worker("aker", &["evidence"]).ok();
+    assert!(listed.contains("a later certificate that this hospital dropped"), "{listed}");
+    let mut aside = fs::read_dir(deployment.path("aker")).unwrap().map(|entry| entry.unwrap().path());
+    let aside = aside.find(|path| path.to_string_lossy().contains("mirror-before-")).unwrap().join("public");
+    deployment.leben(&["verify", aside.to_str().unwrap()]).ok();
+    assert!(size_of(&aside.join("checkpoint")) >= all);
+
+    // What the team held was dropped, too: it begins a new copy.
+    for name in ["ledger", "ledger.state"] {
+        fs::rename(deployment.path("team").join(name), deployment.path(name)).unwrap();
+    }
+    for hospital in HOSPITALS {
+        if hospital != "aker" {
+            follow(&deployment, hospital).ok();
+        }
+        deployment.run(hospital);
+    }
+    team_follows(&deployment, &deployment.path("team"));
+    let sets: Vec<String> = HOSPITALS.iter().map(|hospital| format!("{hospital}/cohort")).collect();
+    job(&mut deployment, &sets.iter().map(String::as_str).collect::<Vec<_>>());
+    let exported = deployment.export("exported");
+    assert!(size_of(&exported.join("checkpoint")) > size);
+}
+
+/// The same for a hospital that goes back behind a certificate: whatever is lost is in its folder, once.
+fn a_follower_that_drops_is_killed_at_any_rename(deployment: &Deployment, dropping: &[&str], size: u64) {
+    if !can_trace() {
+        return;
+    }
+    let file = deployment.path("handover.json");
+    let args = [&["handover", "follow", file.to_str().unwrap(), "--address", "next.example:1"], dropping].concat();
+    for killed in 1.. {
+        let crashed = deployment.path(&format!("dropping-{killed}"));
+        copy(&deployment.path("aker"), &crashed);
+        let inject = format!("inject=rename:signal=SIGKILL:when={killed}");
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e", &inject, "--"]);
+        let first = said(traced.arg(program("leben-worker")).arg("--dir").arg(&crashed).args(&args));
+        if first.code != 0 {
+            said(Command::new(program("leben-worker")).arg("--dir").arg(&crashed).args(&args)).ok();
+        }
+        for file in ["witness", "mirror/state/HEAD", "mirror/public/checkpoint"] {
+            assert_eq!(size_of(&crashed.join(file)), size, "killed at rename {killed}: {file}");
+        }
+        let count = |folder: &Path, name: &str| {
+            let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|found| found.to_string_lossy().starts_with(name)).count()
+        };
+        assert_eq!((count(&crashed, "mirror-before-"), count(&crashed.join("evidence"), "dropped-")), (1, 1));
+        fs::remove_dir_all(&crashed).unwrap();
+        if first.code == 0 {
+            assert!(killed > 5, "only {killed} renames");
+            return;
+        }
+    }
+}

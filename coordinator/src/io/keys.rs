@@ -22,7 +22,7 @@ fn start(error: impl std::fmt::Display) -> Fatal {
 /// The keys in words: every one the ledger knows, and those that wait for it.
 pub fn list(dir: &Path) -> Result<String, Fatal> {
     let config = Config::load(&dir.join("coordinator.toml")).map_err(start)?;
-    let state = replay(&dir.join("ledger"), &config.origin)?;
+    let state = replay(dir, &config.origin)?;
     let mut text = format!("{:10} {:40} {:>8}  state\n", "use", "fingerprint", "since");
     let mut line = |name: &str, key: &[u8; 32], since: &str, state: &str| {
         let _ = writeln!(text, "{name:10} {:40} {since:>8}  {state}", fingerprint(key));
@@ -49,7 +49,8 @@ pub fn list(dir: &Path) -> Result<String, Fatal> {
     Ok(text)
 }
 
-fn replay(ledger: &Path, origin: &str) -> Result<State, Fatal> {
-    let size = Checkpoint::of(&LogReader::new(ledger).checkpoint().map_err(start)?).map_err(start)?.size;
-    Ok(replayed(ledger, origin, size, size)?)
+fn replay(dir: &Path, origin: &str) -> Result<State, Fatal> {
+    let ledger = dir.join("ledger");
+    let size = Checkpoint::of(&LogReader::new(&ledger).checkpoint().map_err(start)?).map_err(start)?.size;
+    Ok(replayed(&ledger, Some(&dir.join("state")), origin, size, size)?)
 }

@@ -65,7 +65,11 @@ pub fn list_text(folder: &Path) -> Result<String, String> {
     }
     for (name, path) in entries_of(&folder_of(folder)).map_err(|error| error.to_string())? {
         if name.ends_with(".txt") && path.is_file() {
-            let _ = writeln!(text, "{name}  a note about why the agent stopped signing");
+            let what = match name.starts_with("dropped-") {
+                true => "a later certificate that this hospital dropped to follow a Handover",
+                false => "a note about why the agent stopped signing",
+            };
+            let _ = writeln!(text, "{name}  {what}");
         }
     }
     Ok(if text.is_empty() { "nothing: no fork has been seen\n".to_owned() } else { text })

@@ -5,10 +5,13 @@
 //! of must be the beginning of what goes on. *Follow* takes a Handover that a quorum has signed. What this hospital cosigned beyond its own last
 //! certificate was never final and may not be part of what goes on: the copy is cut back to that certificate, and the witness
 //! remembers that one from then on. This is the only way in which a witness ever goes back, and it goes under another key of the log.
+//! Where the others go on without something that this hospital holds a certificate of, it goes back behind that only when a person
+//! says so, and sets it aside.
 //!
-//! `copy.rs`: what becomes of the own copy.
+//! `copy.rs`: what becomes of the own copy; `later.rs`: of what goes beyond a Handover.
 
 mod copy;
+mod later;
 
 use std::future::Future;
 use std::io;
@@ -24,6 +27,7 @@ use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_contracts::ledger::store::{StoreError, durable_replace};
 use serde::{Deserialize, Serialize};
 
+use self::copy::History;
 use super::clock::Clock;
 use super::config::Config;
 use super::handle::{Options, run as run_agent};
@@ -61,8 +65,10 @@ pub struct Frozen {
 pub struct Wish<'a> {
     /// The file.
     pub file: &'a Path,
-    /// A published folder, where the own copy does not reach that far.
+    /// A published folder, where the own copy does not reach that far, or goes too far.
     pub ledger: Option<&'a Path>,
+    /// Follow without entries that this hospital holds a certificate of.
+    pub drop_certificate: bool,
 }
 
 /// Whether this hospital has stopped.
@@ -212,7 +218,8 @@ pub async fn sign(folder: &Path, wish: Wish<'_>, replace: bool, yes: bool, clock
          leben-worker handover freeze",
     )?;
     let mut store = held(folder, &log_of(&network)?).await?;
-    let state = copy::history(&store, &body, wish.ledger)?;
+    // Nobody signs away what was certified.
+    let state = copy::history(&store, &body, Wish { drop_certificate: false, ..wish })?.state;
     handover::check(&state, &file, clock.now_ms()).map_err(words)?;
     if let Some(other) = frozen.signed.filter(|other| *other != identity)
         && !replace
@@ -261,13 +268,14 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
     let network = Network::load(folder)?;
     let (before, now_ms) = (log_of(&network)?, clock.now_ms());
     let log = VerifierKey::new(&network.origin, KeyType::Ed25519, body.log_key).map_err(words)?;
+    let mut dropped = String::new();
     if before != log {
         let frozen = frozen(folder).map_err(words)?;
         // From here until the end, whatever happens, this hospital signs for nobody.
         let fresh = || Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed: None, aside: None };
         keep(folder, &frozen.unwrap_or_else(fresh))?;
-        let store = held(folder, &before).await?;
-        let state = copy::history(&store, &body, wish.ledger)?;
+        let mut store = held(folder, &before).await?;
+        let History { state, later } = copy::history(&store, &body, wish)?;
         if let Some(lacks) = handover::check(&state, &file, now_ms).map_err(words)? {
             return Err(format!(
                 "{lacks}: without a quorum of the hospitals nobody may go on. This hospital stays frozen"
@@ -279,7 +287,10 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
         let begun = Frozen { at_ms: now_ms, log_vkey: network.log_vkey.clone(), signed, aside: Some(aside.clone()) };
         keep(folder, &begun)?;
         let keys = [vec![log.clone()], state.log_vkeys()].concat();
-        let kept = copy::cut_back(folder, store, &aside, &keys)?;
+        if let Some(later) = &later {
+            dropped = later.set_aside(&mut store, &folder.join(&aside), now_ms)?;
+        }
+        let kept = copy::cut_back(folder, store, &aside, &keys, later.as_ref())?;
         let network = Network {
             address: address.to_owned(),
             coordinator_key: body.coordinator.keys.tls.to_hex(),
@@ -306,7 +317,7 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
         _ => "the agent goes on by itself if it runs",
     };
     remove(folder)?;
-    let said = format!("following {} at {address}; {said}", body.coordinator.party);
+    let said = format!("{dropped}following {} at {address}; {said}", body.coordinator.party);
     Ok(match Config::load(folder).ok().and_then(|config| config.address) {
         Some(other) if other != address => format!("{said}\nBUT worker.toml says address = \"{other}\": change it"),
         _ => said,

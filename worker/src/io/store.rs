@@ -6,7 +6,7 @@
 //! keys/*.key             private keys, 0600;  next/, old/ of a rotation
 //! mirror/public, state   the hospital's own copy of the ledger, verifiable offline
 //! witness                the checkpoint cosigned last
-//! frozen.json            stopped for a Handover, see `handover`;  mirror-before-<size>-<new log key>: the copy with its uncertified end
+//! frozen.json            stopped for a Handover, see `handover`;  mirror-before-<size>-<new log key>: the copy of before
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, `states`;  rows-*, `work`;  result.json to look at
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
