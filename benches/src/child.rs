@@ -68,6 +68,13 @@ impl Child {
         machine::peak_mib(self.pid())
     }
 
+    /// Ends it as a loss of power would, in the middle of whatever it does.
+    pub fn kill(mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Ends it in peace.
     pub fn stop(mut self) -> Result<(), Failure> {
         drop(self.stdin.take());

@@ -64,6 +64,14 @@ enum Name {
     SecureSumCase(secure_sum::Case),
     /// The ledger: entries sequenced and final a second, latency of a step, proofs, audit, restart, index.
     Ledger(ledger::Options),
+    /// A coordinator on a long log, under load.
+    #[command(name = "bench-ledger-load", hide = true)]
+    LedgerLoad {
+        /// Its folder.
+        dir: PathBuf,
+        /// Which of several runs on this log.
+        run: u64,
+    },
     /// One side of a comparison.
     #[command(flatten)]
     Side(round::Side),
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
         Name::SecureSum { quick, only, flower } => secure_sum::run(quick, &only, flower.as_deref()),
         Name::SecureSumCase(case) => secure_sum::run_one(case),
         Name::Ledger(options) => ledger::run(&options),
+        Name::LedgerLoad { dir, run } => ledger::load::run(&dir, run),
         Name::Side(side) => side.run(),
     };
     match ended {

@@ -8,7 +8,7 @@ use std::path::Path;
 use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::hash::ContractId;
 use leben_contracts::agreement::party::PartyId;
-use leben_contracts::agreement::snapshot;
+use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::Entry;
@@ -31,8 +31,8 @@ pub struct Ledger {
     state: State,
     size: u64,
     note: Option<Note>,
-    /// Entries that the snapshot beside the copy stands for.
-    snapshot: u64,
+    /// Beside the copy, where it is a home's.
+    snapshots: Option<Snapshots>,
 }
 
 impl Ledger {
@@ -42,15 +42,16 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn open(home: &Home) -> Result<Ledger, LedgerError> {
         let (dir, origin) = (home.ledger_dir(), &home.network().origin);
-        let state = Ledger::snapshot(&dir, &home.ledger_state_dir(), origin).unwrap_or_else(|| State::new(origin));
-        Ledger::replayed(&dir, state)
+        let mut snapshots = Snapshots::new(&home.ledger_state_dir());
+        let state = Ledger::snapshot(&mut snapshots, &dir, origin).unwrap_or_else(|| State::new(origin));
+        Ok(Ledger { snapshots: Some(snapshots), ..Ledger::replayed(&dir, state)? })
     }
 
     /// The replay up to some entry, where an earlier command left one that fits; whatever is wrong with it, the entries are replayed.
-    fn snapshot(dir: &Path, state_dir: &Path, origin: &str) -> Option<State> {
+    fn snapshot(snapshots: &mut Snapshots, dir: &Path, origin: &str) -> Option<State> {
         let reader = LogReader::new(dir);
         let size = Checkpoint::of(&reader.checkpoint().ok()?).ok()?.size;
-        snapshot::load(state_dir, origin, &reader, size, size).ok()?
+        snapshots.load(origin, &reader, size, size).ok()?
     }
 
     /// Reads any published folder of this origin. Only the rules of entries are checked; see [`crate::verify`] for everything.
@@ -63,7 +64,7 @@ impl Ledger {
 
     fn replayed(dir: &Path, state: State) -> Result<Ledger, LedgerError> {
         let begin = state.next_index();
-        let mut ledger = Ledger { reader: LogReader::new(dir), state, size: 0, note: None, snapshot: begin };
+        let mut ledger = Ledger { reader: LogReader::new(dir), state, size: 0, note: None, snapshots: None };
         if dir.join("checkpoint").is_file() {
             let note = ledger.reader.checkpoint()?;
             let size = Checkpoint::of(&note)?.size;
@@ -245,9 +246,9 @@ impl Ledger {
             mirror.publish_policy(&policy)?;
         }
         (self.state, self.size, self.note) = (state, checkpoint.size, Some(note.clone()));
-        if snapshot::is_due(self.size, self.snapshot) {
-            snapshot::save(&home.ledger_state_dir(), &self.state, &checkpoint.root)?;
-            self.snapshot = self.size;
+        if let Some(snapshots) = self.snapshots.as_mut().filter(|snapshots| snapshots.is_due(checkpoint.size)) {
+            let cut = snapshots.cut(&self.state, &checkpoint.root)?;
+            snapshots.save(&cut)?;
         }
         Ok(())
     }

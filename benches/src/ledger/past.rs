@@ -1,8 +1,8 @@
 //! A log of many entries on disk: made by the real sequencer and store, then audited, started from, and indexed anew.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use leben::io::now_ms;
@@ -10,7 +10,7 @@ use leben_contracts::agreement::body::{Body, Founder, Genesis, PartyEnrol, Polic
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::{OrgKind, PartyId, Role};
-use leben_contracts::agreement::snapshot;
+use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Follower;
@@ -19,27 +19,26 @@ use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::sequencer::{BATCH_MAX, Sequencer};
 use leben_contracts::ledger::store::LogStore;
 use leben_contracts::verify::{self, verify_folder};
-use leben_coordinator::io::author::Author;
 use leben_coordinator::io::fatal::Fatal;
 use leben_coordinator::io::index::Index;
 use leben_coordinator::io::ledger::Ledger;
-use leben_coordinator::io::metrics::Metrics;
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 
-use super::rounded;
 use super::traffic::{COORDINATOR, Traffic, key, keys, sealing};
+use super::{load, rounded};
 use crate::Failure;
+use crate::child::Child;
 
-const ORIGIN: &str = "ledger.leben.example/past";
-const VALIDATORS: [&str; 4] = ["hospital-1", "hospital-2", "hospital-3", "hospital-4"];
-/// The log's time between two waves: a million entries are about four days.
-const WAVE_MS: u64 = 1_300_000;
+pub(super) const ORIGIN: &str = "ledger.leben.example/past";
+pub(super) const VALIDATORS: [&str; 4] = ["hospital-1", "hospital-2", "hospital-3", "hospital-4"];
+/// How many entries a coordinator has recorded when it is killed.
+const KILLED_AFTER: [u64; 3] = [9_000, 13_000, 10_500];
 
 /// Runs it.
-pub(super) fn measure(dir: &Path, entries: u64) -> Result<Map<String, Value>, Failure> {
+pub(super) fn measure(dir: &Path, entries: u64, pause_ms: u64) -> Result<Map<String, Value>, Failure> {
     let made = Instant::now();
-    let mut past = Past::begin(dir, entries)?;
+    let mut past = Past::begin(dir, entries, pause_ms)?;
     past.write(entries)?;
     let size = past.publish()?;
     drop(past);
@@ -57,8 +56,11 @@ pub(super) fn measure(dir: &Path, entries: u64) -> Result<Map<String, Value>, Fa
     Ok(Map::from_iter([
         ("entries".to_owned(), Value::from(size)),
         ("audit_entries_per_s".to_owned(), rounded(size as f64 / audit_s)),
-        ("restart_s".to_owned(), rounded(starts.killed_s)),
-        ("restart_stopped_s".to_owned(), rounded(starts.stopped_s)),
+        ("snapshot_bytes".to_owned(), Value::from(starts.snapshot_bytes)),
+        ("snapshot_part_bytes".to_owned(), Value::from(starts.part_bytes)),
+        ("restart_s".to_owned(), rounded(starts.stopped_s)),
+        ("restart_killed_s".to_owned(), starts.killed_s.into_iter().map(rounded).collect()),
+        ("restart_killed_entries".to_owned(), starts.killed_entries.into()),
         ("restart_replay_s".to_owned(), rounded(starts.replay_s)),
         ("rebuild_s".to_owned(), rounded(starts.rebuild_s)),
         ("entry_bytes_on_disk".to_owned(), rounded(bytes as f64 / size as f64)),
@@ -66,10 +68,14 @@ pub(super) fn measure(dir: &Path, entries: u64) -> Result<Map<String, Value>, Fa
 }
 
 struct Starts {
-    /// After a kill: the rest of the log is replayed on top of the snapshot.
-    killed_s: f64,
     /// After a stop, which leaves a snapshot of everything.
     stopped_s: f64,
+    snapshot_bytes: u64,
+    part_bytes: u64,
+    /// After each kill: what was committed behind the snapshot is replayed on top of it.
+    killed_s: Vec<f64>,
+    /// Entries of the log then.
+    killed_entries: Vec<u64>,
     /// Without a snapshot, from the first entry.
     replay_s: f64,
     /// The index, from nothing.
@@ -77,12 +83,8 @@ struct Starts {
 }
 
 async fn starts(dir: &Path, size: u64) -> Result<Starts, Failure> {
-    let (running, killed_s) = Running::start(dir, size)?;
-    running.stop().await;
-    fs::remove_file(dir.join("state/snapshot"))?;
-    let (running, replay_s) = Running::start(dir, size)?;
-    running.ledger.save_snapshot()?;
-    running.stop().await;
+    let (snapshot_bytes, part_bytes) =
+        (fs::metadata(dir.join("state/snapshot"))?.len(), bytes_below(&dir.join("state/snapshot.parts"))?);
     let (running, stopped_s) = Running::start(dir, size)?;
     let begun = Instant::now();
     let index = Index::open(dir.join("state/index"))?;
@@ -91,7 +93,33 @@ async fn starts(dir: &Path, size: u64) -> Result<Starts, Failure> {
     if index.size()? != size {
         return Err("the index does not cover the log".into());
     }
-    Ok(Starts { killed_s, stopped_s, replay_s, rebuild_s })
+    running.stop().await;
+    let (mut killed_s, mut killed_entries) = (Vec::new(), Vec::new());
+    for (run, after) in (1..).zip(KILLED_AFTER) {
+        let said = killed(dir, run, after)?;
+        let (running, took_s) = Running::start(dir, said)?;
+        killed_s.push(took_s);
+        killed_entries.push(running.ledger.final_size());
+        running.stop().await;
+    }
+    fs::remove_file(dir.join("state/snapshot"))?;
+    let (running, replay_s) = Running::start(dir, size)?;
+    running.stop().await;
+    Ok(Starts { stopped_s, snapshot_bytes, part_bytes, killed_s, killed_entries, replay_s, rebuild_s })
+}
+
+/// Lets a coordinator record so many more entries, and kills it in the middle of the work. The last final size that it said.
+fn killed(dir: &Path, run: u64, after: u64) -> Result<u64, Failure> {
+    let arguments: [OsString; 3] = ["bench-ledger-load".into(), dir.into(), run.to_string().into()];
+    let mut child = Child::spawn(arguments)?;
+    let (mut first, mut last) = (None, 0);
+    while first.is_none_or(|first: u64| last < first + after) {
+        last = child.line()?.parse()?;
+        first.get_or_insert(last);
+    }
+    child.kill()?;
+    eprintln!("ledger: killed at {last} final entries");
+    Ok(last)
 }
 
 /// The coordinator's ledger, and the task that alone writes it.
@@ -101,23 +129,19 @@ struct Running {
 }
 
 impl Running {
+    /// Until it serves again, with at least so many final entries.
     fn start(dir: &Path, size: u64) -> Result<(Running, f64), Failure> {
         let begun = Instant::now();
-        let log_key = key(COORDINATOR, "log");
-        let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, log_key.clone())?;
-        let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
-        let author = Author::new(PartyId::new(COORDINATOR)?, key(COORDINATOR, "party"));
-        let metrics = Arc::new(Metrics::new()?);
-        let (ledger, writer) = Ledger::start(store, log_key, ORIGIN, author, metrics, BATCH_MAX, Vec::new())?;
+        let (ledger, writer) = load::start(dir)?;
         let took_s = begun.elapsed().as_secs_f64();
-        if ledger.final_size() != size {
+        if ledger.final_size() < size {
             return Err(format!("{} entries after a restart, not {size}", ledger.final_size()).into());
         }
         eprintln!("ledger: started in {took_s:.2} s");
         Ok((Running { ledger, writer }, took_s))
     }
 
-    /// As a kill does; when this returns, nobody holds the folder.
+    /// When this returns, nobody holds the folder.
     async fn stop(self) {
         self.writer.abort();
         let _ = self.writer.await;
@@ -139,19 +163,23 @@ struct Past {
     store: LogStore,
     sequencer: Sequencer<State>,
     traffic: Traffic,
+    snapshots: Snapshots,
     now_ms: u64,
+    /// The log's time between two waves.
+    pause_ms: u64,
     note: Option<Note>,
 }
 
 impl Past {
-    fn begin(dir: &Path, entries: u64) -> Result<Past, Failure> {
+    fn begin(dir: &Path, entries: u64, pause_ms: u64) -> Result<Past, Failure> {
         let signer = NoteSigner::new(ORIGIN, KeyType::Ed25519, key(COORDINATOR, "log"))?;
         let store = LogStore::open(&dir.join("ledger"), &dir.join("state"), signer.vkey())?;
         let sequencer = Sequencer::new(signer, store.builder()?, Follower::new(ORIGIN, State::new(ORIGIN)))?;
         let waves = entries.div_ceil(19 * 256) + 20;
         let traffic = Traffic::new(key(COORDINATOR, "party"), 256);
-        let mut past =
-            Past { store, sequencer, traffic, now_ms: now_ms().saturating_sub(2 * waves * WAVE_MS), note: None };
+        let snapshots = Snapshots::new(store.state_dir());
+        let now_ms = now_ms().saturating_sub(2 * waves * pause_ms);
+        let mut past = Past { store, sequencer, traffic, snapshots, now_ms, pause_ms, note: None };
         past.found()?;
         let prelude = past.traffic.prelude(past.sequencer.state(), past.now_ms)?;
         past.append(&prelude)?;
@@ -195,28 +223,27 @@ impl Past {
         self.append(&[envelope.to_bytes()])
     }
 
-    /// Waves of contracts until there are as many entries as asked for, and as old a snapshot as a killed coordinator leaves behind.
+    /// Waves of contracts until there are as many entries as asked for, and snapshots as a coordinator writes them; the last as at a stop.
     fn write(&mut self, entries: u64) -> Result<(), Failure> {
         let mut said = Instant::now();
-        let mut snapshot_at = Some(entries.saturating_sub(snapshot::ENTRIES_MIN.max(entries / snapshot::SPACING)));
         while self.sequencer.size() < entries {
-            if snapshot_at.take_if(|at| *at <= self.sequencer.size()).is_some() {
-                self.save_snapshot()?;
-            }
             let wave = self.traffic.wave(self.sequencer.state(), self.now_ms)?;
             // The last one is cut: its contracts end where they stand.
             let left = usize::try_from(entries.saturating_sub(self.sequencer.size())).unwrap_or(usize::MAX);
             for batch in wave.get(..left.min(wave.len())).unwrap_or_default().chunks(BATCH_MAX) {
                 self.append(batch)?;
-                self.now_ms += WAVE_MS / 100;
+                self.now_ms += self.pause_ms / 100;
+                if self.snapshots.is_due(self.sequencer.size()) {
+                    self.save_snapshot()?;
+                }
             }
-            self.now_ms += WAVE_MS;
+            self.now_ms += self.pause_ms;
             if said.elapsed().as_secs() >= 20 {
                 said = Instant::now();
                 eprintln!("ledger: {} of {entries} entries made", self.sequencer.size());
             }
         }
-        Ok(())
+        self.save_snapshot()
     }
 
     fn append(&mut self, envelopes: &[Vec<u8>]) -> Result<(), Failure> {
@@ -235,10 +262,11 @@ impl Past {
         Ok(())
     }
 
-    fn save_snapshot(&self) -> Result<(), Failure> {
+    fn save_snapshot(&mut self) -> Result<(), Failure> {
         let size = self.sequencer.size();
         let root = self.store.reader().root_at(size, size)?;
-        Ok(snapshot::save(self.store.state_dir(), self.sequencer.state(), &root)?)
+        let cut = self.snapshots.cut(self.sequencer.state(), &root)?;
+        Ok(self.snapshots.save(&cut)?)
     }
 
     /// Cosigned by all four, as of now.

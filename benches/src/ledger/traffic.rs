@@ -102,6 +102,11 @@ impl Traffic {
         Traffic { nonce, ..Traffic::new(other.coordinator.clone(), group_len) }
     }
 
+    /// Groups of `group_len` contracts on a log on which the parties are already; `run` tells their nonces from those of other runs.
+    pub(super) fn numbered(coordinator: SigningKey, group_len: usize, run: u128) -> Traffic {
+        Traffic { nonce: run << 80, ..Traffic::new(coordinator, group_len) }
+    }
+
     fn key_of(&self, actor: &str) -> &SigningKey {
         self.parties.get(actor).unwrap_or(&self.coordinator)
     }

@@ -3,10 +3,12 @@
 //! Semantics are TigerBeetle's: a transfer posts at once or is held (pending); what is held is posted once, in full or in part
 //! (the rest is released), or voided, or times out; linked transfers happen all or not at all. Integers and checked arithmetic only.
 
+use super::grown::Grown;
 use super::party::PartyId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// What an account counts. Units never mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -221,7 +223,7 @@ pub struct Accounts {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) pending: BTreeMap<TransferId, Pending>,
     timeouts: BTreeSet<(u64, TransferId)>,
-    pub(super) resolved: BTreeMap<TransferId, Resolution>,
+    pub(super) resolved: Grown<Arc<str>, Resolution>,
 }
 
 /// A checked list of transfers: the values that accounts and holds will have. Made by [`Accounts::plan`] only.
@@ -260,6 +262,13 @@ impl Accounts {
     #[must_use]
     pub fn resolution(&self, id: &str) -> Option<Resolution> {
         self.resolved.get(id).copied()
+    }
+
+    /// All but how holds ended.
+    pub(super) fn without_resolved(&self) -> Self {
+        let Self { accounts, pending, timeouts, resolved: _ } = self;
+        let (accounts, pending, timeouts) = (accounts.clone(), pending.clone(), timeouts.clone());
+        Self { accounts, pending, timeouts, resolved: Grown::default() }
     }
 
     /// Opens an account with nothing in it; one that exists stays as it is.
@@ -310,7 +319,7 @@ impl Accounts {
             if let Some(timeout_ms) = self.pending.remove(&id).and_then(|p| p.timeout_ms) {
                 self.timeouts.remove(&(timeout_ms, id.clone()));
             }
-            self.resolved.insert(id, resolution);
+            self.resolved.insert(id.into(), resolution);
         }
     }
 

@@ -46,7 +46,7 @@ impl Plan {
     }
 
     pub(super) fn hold(&mut self, base: &Accounts, id: &TransferId, p: &Pending) -> Result<(), AccountError> {
-        let taken = base.pending.contains_key(id) || base.resolved.contains_key(id);
+        let taken = base.pending.contains_key(id) || base.resolved.contains_key(id.as_str());
         if taken || self.held.contains_key(id) || self.ended.contains_key(id) {
             return Err(AccountError::HoldExists(id.clone()));
         }
@@ -64,7 +64,7 @@ impl Plan {
         amount: u64,
         how: Resolution,
     ) -> Result<(), AccountError> {
-        if let Some(earlier) = self.ended.get(id).or_else(|| base.resolved.get(id)) {
+        if let Some(earlier) = self.ended.get(id).or_else(|| base.resolved.get(id.as_str())) {
             return Err(AccountError::Resolved(id.clone(), *earlier));
         }
         let held = self.held.get(id).or_else(|| base.pending.get(id));

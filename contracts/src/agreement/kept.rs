@@ -2,9 +2,11 @@
 //! when somebody asks for it: a long past takes little memory and little time at start-up.
 
 use super::contract::Contract;
-use super::hash::ContractId;
+use super::hash::{ContractId, Hash32};
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// How many of those that ended last are found without looking through all.
@@ -14,32 +16,66 @@ const RECENT_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) enum Kept {
     Open(Arc<Contract>),
-    Ended(ContractId, Arc<Packed>),
+    Ended(Arc<Packed>),
 }
 
 /// A contract that has ended.
 #[derive(Debug)]
 pub(super) struct Packed {
-    json: Box<[u8]>,
+    pub(super) id: ContractId,
+    /// The entry that touched it last.
+    pub(super) index: u64,
+    json: Run,
     read: OnceLock<Option<Box<Contract>>>,
 }
 
-impl Kept {
-    pub(super) fn new(contract: Contract) -> Self {
-        match serde_json::to_vec(&contract) {
-            Ok(json) if contract.phase.is_terminal() => Self::ended(contract.id, json),
-            _ => Self::Open(Arc::new(contract)),
-        }
+impl Packed {
+    pub(super) fn new(id: ContractId, index: u64, json: Run) -> Self {
+        Self { id, index, json, read: OnceLock::new() }
     }
 
-    fn ended(id: ContractId, json: Vec<u8>) -> Self {
-        Self::Ended(id, Arc::new(Packed { json: json.into(), read: OnceLock::new() }))
+    pub(super) fn json(&self) -> &[u8] {
+        self.json.bytes()
+    }
+}
+
+/// A part of a buffer that others have parts of too.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    buffer: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Run {
+    pub(super) fn new(buffer: Arc<Vec<u8>>, range: Range<usize>) -> Self {
+        Self { buffer, range }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Run {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { range: 0..bytes.len(), buffer: Arc::new(bytes) }
+    }
+}
+
+impl Kept {
+    /// As the entry at `index` leaves it.
+    pub(super) fn new(contract: Contract, index: u64) -> Self {
+        let ended = contract.phase.is_terminal();
+        match ended.then(|| serde_json::to_vec(&contract)) {
+            Some(Ok(json)) => Self::Ended(Arc::new(Packed::new(contract.id, index, json.into()))),
+            _ => Self::Open(Arc::new(contract)),
+        }
     }
 
     fn id(&self) -> ContractId {
         match self {
             Self::Open(contract) => contract.id,
-            Self::Ended(id, _) => *id,
+            Self::Ended(packed) => packed.id,
         }
     }
 
@@ -47,8 +83,8 @@ impl Kept {
     fn get(&self) -> Option<&Contract> {
         match self {
             Self::Open(contract) => Some(contract),
-            Self::Ended(_, packed) => {
-                packed.read.get_or_init(|| serde_json::from_slice(&packed.json).ok()).as_ref().map(AsRef::as_ref)
+            Self::Ended(packed) => {
+                packed.read.get_or_init(|| serde_json::from_slice(packed.json()).ok()).as_ref().map(AsRef::as_ref)
             }
         }
     }
@@ -58,7 +94,7 @@ impl PartialEq for Kept {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Open(a), Self::Open(b)) => a == b,
-            (Self::Ended(a, x), Self::Ended(b, y)) => a == b && x.json == y.json,
+            (Self::Ended(a), Self::Ended(b)) => a.id == b.id && a.index == b.index && a.json() == b.json(),
             _ => false,
         }
     }
@@ -71,6 +107,8 @@ impl Eq for Kept {}
 pub(super) struct Contracts {
     all: BTreeMap<ContractId, Kept>,
     open: BTreeSet<ContractId>,
+    /// Those that have ended, each once, by the entry that touched it last.
+    ended: BTreeSet<(u64, ContractId)>,
     /// The latest to end, in the order in which they did.
     recent: VecDeque<ContractId>,
 }
@@ -98,35 +136,53 @@ impl Contracts {
 
     pub(super) fn insert(&mut self, kept: Kept) {
         let id = kept.id();
-        match &kept {
-            Kept::Open(_) => _ = self.open.insert(id),
-            Kept::Ended(..) => {
-                // A review of one that has ended already does not move it up.
-                if self.open.remove(&id) || !self.all.contains_key(&id) {
-                    self.recent.push_back(id);
-                }
-                if self.recent.len() > RECENT_MAX {
-                    self.recent.pop_front();
-                }
+        // A review of one that has ended already does not move it up.
+        if matches!(kept, Kept::Ended(_)) && (self.open.contains(&id) || !self.all.contains_key(&id)) {
+            self.recent.push_back(id);
+            if self.recent.len() > RECENT_MAX {
+                self.recent.pop_front();
             }
         }
-        self.all.insert(id, kept);
+        self.join(kept);
     }
 
-    /// The same without those that have ended, and those, by id, as JSON.
-    pub(super) fn split(&self) -> (Self, impl Iterator<Item = (&ContractId, &[u8])>) {
-        let open = self.all.iter().filter(|(_, kept)| matches!(kept, Kept::Open(_)));
-        let all = open.map(|(id, kept)| (*id, kept.clone())).collect();
-        let ended = self.all.iter().filter_map(|(id, kept)| match kept {
-            Kept::Open(_) => None,
-            Kept::Ended(_, packed) => Some((id, &*packed.json)),
-        });
-        (Self { all, open: self.open.clone(), recent: self.recent.clone() }, ended)
+    /// Puts one in its place, but not among the latest to end.
+    pub(super) fn join(&mut self, kept: Kept) {
+        let id = kept.id();
+        match &kept {
+            Kept::Open(_) => _ = self.open.insert(id),
+            Kept::Ended(packed) => {
+                self.open.remove(&id);
+                self.ended.insert((packed.index, id));
+            }
+        }
+        if let Some(Kept::Ended(before)) = self.all.insert(id, kept)
+            && !matches!(self.all.get(&id), Some(Kept::Ended(now)) if now.index == before.index)
+        {
+            self.ended.remove(&(before.index, id));
+        }
     }
 
-    /// Puts back one that has ended.
-    pub(super) fn join(&mut self, id: ContractId, json: Vec<u8>) {
-        self.all.insert(id, Kept::ended(id, json));
+    /// None of them; only which were the latest to end.
+    pub(super) fn without_any(&self) -> Self {
+        Self { recent: self.recent.clone(), ..Self::default() }
+    }
+
+    /// Those that have not ended, by id.
+    pub(super) fn open_shared(&self) -> impl Iterator<Item = &Arc<Contract>> {
+        self.open.iter().filter_map(|id| match self.all.get(id) {
+            Some(Kept::Open(contract)) => Some(contract),
+            _ => None,
+        })
+    }
+
+    /// Those that have ended and that no entry before `index` left as they are, in the order in which they were touched.
+    pub(super) fn ended_since(&self, index: u64) -> impl Iterator<Item = &Arc<Packed>> {
+        let since = (index, Hash32([0; 32]));
+        self.ended.range(since..).filter_map(|(_, id)| match self.all.get(id) {
+            Some(Kept::Ended(packed)) => Some(packed),
+            _ => None,
+        })
     }
 }
 
@@ -146,15 +202,10 @@ impl Serialize for Contracts {
 
 impl<'de> Deserialize<'de> for Contracts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let parts = Parts::<BTreeMap<ContractId, Contract>, VecDeque<ContractId>>::deserialize(deserializer)?;
-        let mut contracts = Self { recent: parts.recent, ..Self::default() };
-        for (id, contract) in parts.all {
-            let kept = Kept::new(contract);
-            if matches!(kept, Kept::Open(_)) {
-                contracts.open.insert(id);
-            }
-            contracts.all.insert(id, kept);
+        let Parts { all, recent } = Parts::<BTreeMap<ContractId, IgnoredAny>, _>::deserialize(deserializer)?;
+        match all.is_empty() {
+            true => Ok(Self { recent, ..Self::default() }),
+            false => Err(D::Error::custom("a state is read back without its contracts, which follow one by one")),
         }
-        Ok(contracts)
     }
 }

@@ -11,7 +11,7 @@
 //! knows a clock: deadlines are compared with an entry's own sequenced time.
 //!
 //! Reading order: `party.rs`, `terms.rs`, `terms_check.rs`, `terms_text.rs`, `stage_graph.rs`, `purpose.rs`, `body.rs`, `table.rs`,
-//! `contract.rs`, `kept.rs`, `seen.rs`, `state.rs`, `recorded.rs`, `snapshot.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
+//! `contract.rs`, `kept.rs`, `seen.rs`, `grown.rs`, `state.rs`, `recorded.rs`, `snapshot.rs`, `snapshot_part.rs`, `snapshot_files.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
 //! `action_text.rs`.
 
 pub mod accounts;
@@ -28,6 +28,7 @@ pub mod due;
 pub mod error;
 #[cfg(test)]
 mod execute_tests;
+mod grown;
 pub mod hash;
 mod kept;
 #[cfg(test)]
@@ -41,6 +42,9 @@ pub mod recorded;
 mod seen;
 pub mod settlement;
 pub mod snapshot;
+#[cfg(feature = "fs")]
+mod snapshot_files;
+mod snapshot_part;
 mod stage_graph;
 pub mod state;
 #[cfg(test)]

@@ -9,33 +9,47 @@ use std::collections::{BTreeMap, BTreeSet};
 /// again a little late is told the index, not that the time is over.
 const KEPT_MS: u64 = 3_600_000;
 
-/// Payload hash to index and to the sequenced time from which it may be forgotten.
-type First = BTreeMap<Hash32, (u64, u64)>;
+/// One action: the index of its entry, the sequenced time from which it may be forgotten, its payload hash.
+pub(super) type Record = (u64, u64, Hash32);
 
 /// The index of each action of the recent past.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "First")]
+#[serde(from = "BTreeMap<Hash32, (u64, u64)>")]
 pub(super) struct Seen {
-    first: First,
-    by_time: BTreeSet<(u64, Hash32)>,
+    first: BTreeMap<Hash32, u64>,
+    by_index: BTreeMap<u64, (u64, Hash32)>,
+    by_time: BTreeSet<(u64, u64)>,
 }
 
-impl From<First> for Seen {
-    fn from(first: First) -> Self {
-        let by_time = first.iter().map(|(payload, (_, forget_ms))| (*forget_ms, *payload)).collect();
-        Self { first, by_time }
+impl From<BTreeMap<Hash32, (u64, u64)>> for Seen {
+    fn from(first: BTreeMap<Hash32, (u64, u64)>) -> Self {
+        Self::from(
+            first.into_iter().map(|(payload, (index, forget_ms))| (index, forget_ms, payload)).collect::<Vec<_>>(),
+        )
+    }
+}
+
+impl From<Vec<Record>> for Seen {
+    fn from(records: Vec<Record>) -> Self {
+        let first = || records.iter().map(|(index, _, payload)| (*payload, *index)).collect();
+        let by_index = || records.iter().map(|(index, forget_ms, payload)| (*index, (*forget_ms, *payload))).collect();
+        let by_time = || records.iter().map(|(index, forget_ms, _)| (*forget_ms, *index)).collect();
+        let (first, (by_index, by_time)) = rayon::join(first, || rayon::join(by_index, by_time));
+        Self { first, by_index, by_time }
     }
 }
 
 impl Serialize for Seen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.first.serialize(serializer)
+        let found =
+            self.first.iter().filter_map(|(payload, index)| Some((payload, (index, self.by_index.get(index)?.0))));
+        serializer.collect_map(found)
     }
 }
 
 impl Seen {
     pub(super) fn find(&self, payload: &Hash32) -> Option<u64> {
-        self.first.get(payload).map(|(index, _)| *index)
+        self.first.get(payload).copied()
     }
 
     /// Takes in an action recorded at `seq_ms` that was valid until `not_after_ms`, and forgets those whose time is over.
@@ -44,11 +58,19 @@ impl Seen {
             && forget_ms < seq_ms
         {
             self.by_time.pop_first();
-            self.first.remove(&old);
+            if let Some((_, payload)) = self.by_index.remove(&old) {
+                self.first.remove(&payload);
+            }
         }
         let forget_ms = not_after_ms.saturating_add(KEPT_MS);
-        self.first.insert(payload, (index, forget_ms));
-        self.by_time.insert((forget_ms, payload));
+        self.first.insert(payload, index);
+        self.by_index.insert(index, (forget_ms, payload));
+        self.by_time.insert((forget_ms, index));
+    }
+
+    /// Those recorded from `index` on, by index.
+    pub(super) fn since(&self, index: u64) -> impl Iterator<Item = Record> {
+        self.by_index.range(index..).map(|(index, (forget_ms, payload))| (*index, *forget_ms, *payload))
     }
 }
 

@@ -1,25 +1,44 @@
-//! A replay as bytes, so that a start need not begin at the first entry. Only a cache: it is bound to the log by the root over the
-//! entries it stands for, to the code by a number for its source text, and to itself by a hash; whoever cannot use one replays.
+//! A replay on disk, so that a start need not begin at the first entry. Only a cache: it is bound to the log by the root over the
+//! entries it stands for, to the code by a number for its source text, and to itself by hashes; whoever cannot use one replays.
+//!
+//! Nearly all of a state is its past, which does not change any more. It lies in *parts*, files that are written once and named by their SHA-256;
+//! each snapshot adds one with what is new. Only the rest, which is about as large as what is going on in the network, is written every time:
 //!
 //! ```text
-//! "leben-snapshot/1\n"  source (16 hex digits)  size  root  length and JSON of the state without ended contracts
-//! count of ended contracts, each: id, length, JSON        SHA-256 of everything before
+//! "leben-snapshot/2\n"  source (16 hex digits)  size  root  number of contracts
+//! number of parts, each: length, SHA-256        length and JSON of the state without what is in the parts and without contracts
+//! contracts that have not ended, see `snapshot_part.rs`      SHA-256 of everything before
 //! ```
 //!
-//! Numbers are 8 bytes, big-endian.
+//! Numbers are 8 bytes, big-endian. For how the files become durable see `snapshot_files.rs`.
+//!
+//! | grows | with | where |
+//! |---|---|---|
+//! | ended contracts, how holds ended, receipts of deposits | entries, for ever | parts |
+//! | payload hashes | entries of the time in which an action is valid, and an hour | parts, 49 bytes each |
+//! | open contracts, what is held, parties, offers, budgets | what is going on | every snapshot |
+//! | the list of the parts | one in [`ENTRIES_MIN`] entries, 40 bytes | every snapshot |
 
-use super::hash::Hash32;
+use super::contract::Contract;
+use super::snapshot_part::{Marks, News, Reader, join, open};
 use super::state::State;
 use crate::ledger::merkle::Hash;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
-const HEADER: &[u8] = b"leben-snapshot/1\n";
+#[cfg(feature = "fs")]
+pub use super::snapshot_files::Snapshots;
+
+const HEADER: &[u8] = b"leben-snapshot/2\n";
 /// Changes with every change of this crate's source text.
 const SOURCE: &[u8] = env!("LEBEN_CONTRACTS_SOURCE").as_bytes();
-/// A snapshot is due after so many entries, or after one in [`SPACING`] of what it stands for, whichever is more.
-pub const ENTRIES_MIN: u64 = 32_768;
-/// See [`ENTRIES_MIN`].
-pub const SPACING: u64 = 32;
+/// A snapshot is due after so many entries, or after one for every [`BYTES_PER_ENTRY`] of the last one, whichever is more.
+pub const ENTRIES_MIN: u64 = 4096;
+/// See [`ENTRIES_MIN`]: no more than about this is written for an entry, however much is going on in the network.
+pub const BYTES_PER_ENTRY: u64 = 8192;
+/// A part is not much longer.
+const PART_BYTES_MAX: usize = 1 << 23;
 
 /// Why a snapshot is not used. Nothing is lost by it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,143 +55,133 @@ pub enum SnapshotError {
     Log,
 }
 
-/// Whether it is time for a new one: `size` entries are final, the last one stands for `last`.
-#[must_use]
-pub fn is_due(size: u64, last: u64) -> bool {
-    size.saturating_sub(last) >= ENTRIES_MIN.max(size / SPACING)
+/// Whether it is time for a new one: `size` entries are final, the last one stands for `last` and was `bytes` long without its parts.
+pub(super) fn is_due(size: u64, last: u64, bytes: u64) -> bool {
+    size.saturating_sub(last) >= ENTRIES_MIN.max(bytes / BYTES_PER_ENTRY)
 }
 
-/// Encodes a state and the root of the log's first [`State::next_index`] entries.
-///
-/// # Errors
-/// None for a state that came from entries.
-pub fn encode(state: &State, root: &Hash) -> Result<Vec<u8>, SnapshotError> {
-    let (live, ended) = state.split();
-    let live = serde_json::to_vec(&live).map_err(|_| SnapshotError::Damaged("the state has no JSON"))?;
-    let mut out = Vec::with_capacity(live.len().saturating_add(1 << 16));
-    out.extend_from_slice(HEADER);
-    out.extend_from_slice(SOURCE);
-    out.extend_from_slice(&state.next_index().to_be_bytes());
-    out.extend_from_slice(root);
-    put(&mut out, &live);
-    let count_at = out.len();
-    out.extend_from_slice(&[0; 8]);
-    let mut count = 0u64;
-    for (id, json) in ended {
-        out.extend_from_slice(&id.0);
-        put(&mut out, json);
-        count = count.saturating_add(1);
-    }
-    if let Some(place) = out.get_mut(count_at..).and_then(<[u8]>::first_chunk_mut::<8>) {
-        *place = count.to_be_bytes();
-    }
-    let digest = Sha256::digest(&out);
-    out.extend_from_slice(&digest);
-    Ok(out)
+/// A file that many snapshots name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) len: u64,
+    pub(super) digest: [u8; 32],
 }
 
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-    out.extend_from_slice(bytes);
+impl Part {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { len: bytes.len() as u64, digest: Sha256::digest(bytes).into() }
+    }
+}
+
+/// What one snapshot says, taken from a state in little time.
+#[derive(Debug)]
+pub struct Cut {
+    rest: State,
+    open: Vec<Arc<Contract>>,
+    contracts: u64,
+    news: News,
+    root: Hash,
+    pub(super) marks: Marks,
+}
+
+impl Cut {
+    pub(super) fn new(state: &State, root: &Hash, since: &Marks) -> Self {
+        Self {
+            rest: state.without_past(),
+            open: state.contracts.open_shared().cloned().collect(),
+            contracts: state.contracts.len() as u64,
+            news: News::since(since, state),
+            root: *root,
+            marks: Marks::of(state),
+        }
+    }
+
+    /// Entries that it stands for.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.rest.next_index()
+    }
+
+    /// The parts to add.
+    pub(super) fn parts(&self) -> Vec<Vec<u8>> {
+        self.news.files(PART_BYTES_MAX)
+    }
+
+    /// The snapshot, given all its parts.
+    pub(super) fn encode(&self, parts: &[Part]) -> Result<Vec<u8>, SnapshotError> {
+        let rest = serde_json::to_vec(&self.rest).map_err(|_| SnapshotError::Damaged("the state has no JSON"))?;
+        let open = open(&self.open)?;
+        let mut out = [HEADER, SOURCE, &self.size().to_be_bytes(), &self.root, &self.contracts.to_be_bytes()].concat();
+        out.extend_from_slice(&(parts.len() as u64).to_be_bytes());
+        for part in parts {
+            out.extend_from_slice(&part.len.to_be_bytes());
+            out.extend_from_slice(&part.digest);
+        }
+        out.extend_from_slice(&(rest.len() as u64).to_be_bytes());
+        out.extend_from_slice(&rest);
+        out.extend_from_slice(&open);
+        let digest = Sha256::digest(&out);
+        out.extend_from_slice(&digest);
+        Ok(out)
+    }
+}
+
+/// A snapshot without its parts.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) root: Hash,
+    pub(super) parts: Vec<Part>,
+    contracts: u64,
+    rest: State,
+    open: Vec<u8>,
 }
 
 /// Decodes a snapshot of the log with this origin. The caller compares the root with the log's own.
-///
-/// # Errors
-/// [`SnapshotError`].
-pub fn decode(bytes: &[u8], origin: &str) -> Result<(State, Hash), SnapshotError> {
+pub(super) fn decode(bytes: &[u8], origin: &str) -> Result<Frame, SnapshotError> {
     let (body, digest) = bytes.split_last_chunk::<32>().ok_or(SnapshotError::Damaged("it is too short"))?;
     if Sha256::digest(body).as_slice() != digest {
         return Err(SnapshotError::Damaged("its hash does not match its content"));
     }
-    let rest = body.strip_prefix(HEADER).and_then(|rest| rest.strip_prefix(SOURCE)).ok_or(SnapshotError::Version)?;
-    let mut rest = Reader(rest);
-    let size = rest.number()?;
-    let root = *rest.chunk::<32>()?;
-    let mut state: State =
-        serde_json::from_slice(rest.run()?).map_err(|_| SnapshotError::Damaged("the state cannot be read"))?;
-    for _ in 0..rest.number()? {
-        let id = Hash32(*rest.chunk::<32>()?);
-        state.join(id, rest.run()?.to_vec());
+    let body = body.strip_prefix(HEADER).and_then(|rest| rest.strip_prefix(SOURCE)).ok_or(SnapshotError::Version)?;
+    let mut reader = Reader::new(body);
+    let (size, root, contracts) = (reader.number()?, reader.chunk()?, reader.number()?);
+    let mut parts = Vec::new();
+    for _ in 0..reader.number()? {
+        parts.push(Part { len: reader.number()?, digest: reader.chunk()? });
     }
-    if !rest.0.is_empty() {
-        return Err(SnapshotError::Damaged("it goes on behind its end"));
-    }
-    if state.origin() != origin || state.next_index() != size {
+    let rest: State =
+        serde_json::from_slice(reader.run()?).map_err(|_| SnapshotError::Damaged("the state cannot be read"))?;
+    if rest.origin() != origin || rest.next_index() != size {
         return Err(SnapshotError::Log);
     }
-    Ok((state, root))
+    Ok(Frame { root, parts, contracts, rest, open: reader.rest().to_vec() })
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn chunk<const N: usize>(&mut self) -> Result<&'a [u8; N], SnapshotError> {
-        let (chunk, rest) = self.0.split_first_chunk().ok_or(SnapshotError::Damaged("it ends early"))?;
-        self.0 = rest;
-        Ok(chunk)
+impl Frame {
+    /// Entries that it stands for.
+    pub(super) fn size(&self) -> u64 {
+        self.rest.next_index()
     }
 
-    fn number(&mut self) -> Result<u64, SnapshotError> {
-        self.chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
-    }
-
-    fn run(&mut self) -> Result<&'a [u8], SnapshotError> {
-        let early = SnapshotError::Damaged("it ends early");
-        let len = usize::try_from(self.number()?).map_err(|_| early.clone())?;
-        let (run, rest) = self.0.split_at_checked(len).ok_or(early)?;
-        self.0 = rest;
-        Ok(run)
-    }
-}
-
-#[cfg(feature = "fs")]
-mod file {
-    use super::{Hash, SnapshotError, State, decode, encode};
-    use crate::ledger::store::{LogReader, StoreError, durable_replace, read_if_there};
-    use std::path::{Path, PathBuf};
-
-    const BYTES_MAX: usize = 1 << 36;
-
-    fn path(dir: &Path) -> PathBuf {
-        dir.join("snapshot")
-    }
-
-    /// Writes the snapshot into a state folder, durably; the one before is replaced.
-    ///
-    /// # Errors
-    /// [`StoreError`]: exit.
-    pub fn save(dir: &Path, state: &State, root: &Hash) -> Result<(), StoreError> {
-        match encode(state, root) {
-            Ok(bytes) => durable_replace(&path(dir), &bytes),
-            Err(error) => Err(StoreError::Corrupt { path: path(dir), why: error.to_string() }),
+    /// The state, from the parts as they are read.
+    pub(super) fn state(
+        self,
+        read: impl Fn(&Part) -> Result<Vec<u8>, SnapshotError> + Sync,
+    ) -> Result<State, SnapshotError> {
+        let checked = |part: &Part| match read(part)? {
+            bytes if Part::of(&bytes) == *part => Ok(bytes),
+            _ => Err(SnapshotError::Damaged("a part is not what was written")),
+        };
+        let mut files: Vec<Vec<u8>> = self.parts.par_iter().map(checked).collect::<Result<_, _>>()?;
+        files.push(self.open);
+        let mut state = self.rest;
+        join(&mut state, files)?;
+        match state.contracts_len() as u64 == self.contracts {
+            true => Ok(state),
+            false => Err(SnapshotError::Damaged("a contract is missing")),
         }
     }
-
-    /// Reads the snapshot from a state folder. It is of use if it stands for the beginning of `log`, of which `size` entries are
-    /// committed, and for no more than the `size_max` that are final. None when there is none.
-    ///
-    /// # Errors
-    /// [`SnapshotError`]: replay the log from its first entry.
-    pub fn load(
-        dir: &Path,
-        origin: &str,
-        log: &LogReader,
-        size: u64,
-        size_max: u64,
-    ) -> Result<Option<State>, SnapshotError> {
-        let unread = |_| SnapshotError::Damaged("it cannot be read");
-        let Some(bytes) = read_if_there(&path(dir), BYTES_MAX).map_err(unread)? else { return Ok(None) };
-        let (state, root) = decode(&bytes, origin)?;
-        let taken = state.next_index();
-        if taken > size_max || log.root_at(taken, size).ok() != Some(root) {
-            return Err(SnapshotError::Log);
-        }
-        Ok(Some(state))
-    }
 }
-#[cfg(feature = "fs")]
-pub use file::{load, save};
 
 #[cfg(test)]
 #[path = "snapshot_tests.rs"]

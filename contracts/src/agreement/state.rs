@@ -8,6 +8,7 @@
 use super::accounts::{AccountId, Accounts, Plan, Unit};
 use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer, liars_max};
 use super::error::{Reason, StepError};
+use super::grown::Grown;
 use super::hash::Hash32;
 use super::kept::{Contracts, Kept};
 use super::party::{Party, PartyId};
@@ -41,7 +42,7 @@ pub struct State {
     pub(super) signers: BTreeMap<String, Signer>,
     pub(super) tls: BTreeMap<PublicKey, PartyId>,
     pub(super) invites: BTreeSet<Hash32>,
-    pub(super) receipts: BTreeSet<Hash32>,
+    pub(super) receipts: Grown<Hash32, ()>,
     pub(super) datasets: BTreeMap<String, Dataset>,
     pub(super) algorithms: BTreeMap<Hash32, AlgorithmRecord>,
     pub(super) computes: BTreeMap<Hash32, ComputeRecord>,
@@ -209,7 +210,7 @@ impl State {
             signers: BTreeMap::new(),
             tls: BTreeMap::new(),
             invites: BTreeSet::new(),
-            receipts: BTreeSet::new(),
+            receipts: Grown::default(),
             datasets: BTreeMap::new(),
             algorithms: BTreeMap::new(),
             computes: BTreeMap::new(),
@@ -298,7 +299,7 @@ impl State {
             }
             Change::Party(party) => self.commit_party(*party),
             Change::Invite(hash) => _ = self.invites.insert(hash),
-            Change::Receipt(hash) => _ = self.receipts.insert(hash),
+            Change::Receipt(hash) => self.receipts.insert(hash, ()),
             Change::Policy(policy) => self.policy = Some(policy),
             Change::Frozen(frozen) => self.frozen = frozen,
             Change::Dataset(d) => _ = self.datasets.insert(super::contract::dataset_key(&d.owner, &d.offer.name), *d),

@@ -2,8 +2,10 @@
 
 use super::accounts::Accounts;
 use super::contract::Contract;
+use super::grown::Grown;
 use super::hash::{ContractId, Hash32};
 use super::party::{Party, PartyId, PartyKeys, Role};
+use super::seen::Seen;
 use super::state::{AlgorithmRecord, BudgetRecord, ComputeRecord, Dataset, PolicyRecord, State};
 use crate::ledger::canonical::{self, CanonicalError};
 use crate::ledger::key::PublicKey;
@@ -173,15 +175,31 @@ impl State {
         self.accounts.credits(party)
     }
 
-    /// The state without ended contracts, and those, by id, as JSON: for a snapshot.
-    pub(super) fn split(&self) -> (Self, impl Iterator<Item = (&ContractId, &[u8])>) {
-        let (contracts, ended) = self.contracts.split();
-        (Self { contracts, ..self.clone() }, ended)
-    }
-
-    /// Puts back a contract that has ended.
-    pub(super) fn join(&mut self, id: ContractId, json: Vec<u8>) {
-        self.contracts.join(id, json);
+    /// The state without contracts and without what only grows: see `snapshot.rs`, which writes those by themselves.
+    pub(super) fn without_past(&self) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            network: self.network,
+            next_index: self.next_index,
+            now_ms: self.now_ms,
+            seen: Seen::default(),
+            coordinator: self.coordinator.clone(),
+            log_keys: self.log_keys.clone(),
+            tree: self.tree.clone(),
+            policy: self.policy.clone(),
+            frozen: self.frozen,
+            parties: self.parties.clone(),
+            signers: self.signers.clone(),
+            tls: self.tls.clone(),
+            invites: self.invites.clone(),
+            receipts: Grown::default(),
+            datasets: self.datasets.clone(),
+            algorithms: self.algorithms.clone(),
+            computes: self.computes.clone(),
+            contracts: self.contracts.without_any(),
+            budgets: self.budgets.clone(),
+            accounts: self.accounts.without_resolved(),
+        }
     }
 
     /// The state as canonical JSON: equal states are equal bytes.

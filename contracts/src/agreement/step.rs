@@ -178,7 +178,7 @@ impl<'a> Step<'a> {
         if rule.order == Order::Sequential {
             after.head = self.leaf;
         }
-        let mut changes = vec![Change::Contract(Kept::new(after))];
+        let mut changes = vec![Change::Contract(Kept::new(after, self.index))];
         if !money.is_empty() {
             changes.push(Change::Money(self.state.accounts.plan(self.seq_ms, &money)?));
         }

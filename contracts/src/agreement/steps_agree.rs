@@ -52,7 +52,7 @@ impl Step<'_> {
             reviews: Vec::new(),
             ended: None,
         };
-        Ok(vec![Change::Contract(Kept::new(contract))])
+        Ok(vec![Change::Contract(Kept::new(contract, self.index))])
     }
 
     pub(super) fn amend(&self, contract: &mut Contract, body: &Amend) -> Money {

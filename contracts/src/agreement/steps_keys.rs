@@ -166,7 +166,7 @@ impl Step<'_> {
             let mut after = before.clone();
             if let Some(transfers) = self.without(&mut after, id)? {
                 money.extend(transfers);
-                changes.push(Change::Contract(Kept::new(after)));
+                changes.push(Change::Contract(Kept::new(after, self.index)));
             }
         }
         if !money.is_empty() {

@@ -85,6 +85,7 @@ impl Wreck {
 }
 
 /// Follows a recorded run.
+#[derive(Clone)]
 pub struct Disk {
     root: PathBuf,
     durable: Tree,

@@ -13,6 +13,7 @@ mod oracles;
 mod parsers;
 mod power;
 mod sequencer;
+mod snapshots;
 mod store;
 mod strace;
 mod support;

@@ -13,10 +13,10 @@ const LEAVES: u64 = 270;
 
 /// What the search through all power cuts of a run found.
 #[derive(Debug, Default)]
-struct Found {
-    points: usize,
-    states: usize,
-    lost: Vec<String>,
+pub struct Found {
+    pub points: usize,
+    pub states: usize,
+    pub lost: Vec<String>,
 }
 
 /// The size that the driver said was acknowledged, if this call said so.
@@ -24,9 +24,20 @@ fn acknowledgement(call: &Call) -> Option<u64> {
     String::from_utf8_lossy(&call.data).trim().strip_prefix("ack ")?.parse().ok()
 }
 
-/// Cuts the power behind every call, until so many cuts were found that lose something.
-fn cut_everywhere(mut disk: Disk, calls: &[Call], mut acknowledged: u64, lost_max: usize) -> Found {
-    let (mut found, mut seen, leaves) = (Found::default(), BTreeSet::new(), leaves(LEAVES));
+/// The next start of a log, given its entries.
+fn start(leaves: Vec<Vec<u8>>) -> impl Fn(&Path, u64) -> Result<(), String> {
+    move |root, acknowledged| recover(root, acknowledged, &leaves).map(drop)
+}
+
+/// Cuts the power behind every call, until so many cuts were found from which the next start does not `recover` what was acknowledged.
+pub fn cut_everywhere(
+    mut disk: Disk,
+    calls: &[Call],
+    mut acknowledged: u64,
+    lost_max: usize,
+    recover: impl Fn(&Path, u64) -> Result<(), String>,
+) -> Found {
+    let (mut found, mut seen) = (Found::default(), BTreeSet::new());
     for (at, call) in calls.iter().enumerate() {
         let said = acknowledgement(call);
         acknowledged = said.unwrap_or(acknowledged);
@@ -41,7 +52,7 @@ fn cut_everywhere(mut disk: Disk, calls: &[Call], mut acknowledged: u64, lost_ma
             found.states += 1;
             let trial = Dirs::in_memory();
             wreck.lay_out(trial.temp.path());
-            if let Err(why) = recover(trial.temp.path(), acknowledged, &leaves) {
+            if let Err(why) = recover(trial.temp.path(), acknowledged) {
                 let (name, path) = (&call.name, call.paths[0].display());
                 let left = wreck.names();
                 found
@@ -71,7 +82,7 @@ fn recorded(before: u32, batches: &[u32]) -> (Dirs, Disk, Vec<Call>) {
 
 fn power_cuts(before: u32, batches: &[u32]) {
     let (_dirs, disk, calls) = recorded(before, batches);
-    let found = cut_everywhere(disk, &calls, u64::from(before), 10);
+    let found = cut_everywhere(disk, &calls, u64::from(before), 10, start(leaves(LEAVES)));
     assert!(found.lost.is_empty(), "{:#?}", found.lost);
     assert!(found.points > 20 * batches.len() && found.states > 60 * batches.len(), "{found:?}");
     eprintln!("{} power cuts, {} states of the disk", found.points, found.states);
@@ -146,12 +157,12 @@ fn without_any_one_of_these_fsyncs_a_power_cut_would_lose_something() {
     let moved = |path: &PathBuf| empty.temp.path().join(path.strip_prefix(dirs.temp.path()).unwrap_or(path));
     let calls: Vec<Call> =
         calls.iter().map(|call| Call { paths: call.paths.iter().map(moved).collect(), ..call.clone() }).collect();
-    let mut needless = Vec::new();
+    let (mut needless, start) = (Vec::new(), start(leaves(LEAVES)));
     let from = opened(&calls);
     for (at, call) in calls.iter().enumerate().skip(from).filter(|(_, call)| call.is(&["fsync"])) {
         let mut lying = calls.clone();
         lying.remove(at);
-        if cut_everywhere(Disk::new(empty.temp.path()), &lying, 0, 1).lost.is_empty() {
+        if cut_everywhere(Disk::new(empty.temp.path()), &lying, 0, 1, &start).lost.is_empty() {
             needless.push(place(call, empty.temp.path()).display().to_string());
         }
     }
@@ -188,7 +199,7 @@ fn deaths_then_power_cuts(before: u32, then: &[u32], every: usize) {
         });
         let (output, second) = strace::record(driver(root, then), root);
         assert!(output.status.success(), "{output:?}");
-        let found = cut_everywhere(disk, &second, said, 3);
+        let found = cut_everywhere(disk, &second, said, 3, start(leaves(LEAVES)));
         assert!(found.lost.is_empty(), "killed at {} {nth} of {:?}: {:#?}", call.name, call.paths, found.lost);
         states += found.states;
     }

@@ -2,7 +2,6 @@
 
 use std::sync::PoisonError;
 
-use leben_contracts::agreement::snapshot;
 use leben_contracts::ledger::{NoReplay, prepare};
 
 use super::fatal::Fatal;
@@ -20,9 +19,9 @@ pub struct Listed {
 }
 
 impl Ledger {
-    /// Entries that the snapshot on disk stands for.
-    pub(super) fn snapshot_size(&self) -> u64 {
-        *self.0.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it is time for a new snapshot when `size` entries are final.
+    pub(super) fn snapshot_is_due(&self, size: u64) -> bool {
+        self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner).is_due(size)
     }
 
     /// Writes the final part as it stands into the state folder, so that the next start need not replay it, and knows that it is final.
@@ -30,14 +29,10 @@ impl Ledger {
     /// # Errors
     /// The disk's.
     pub fn save_snapshot(&self) -> Result<(), Fatal> {
-        let mut written = self.0.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_certified() {
-            return Ok(());
-        }
-        let (state, root) = self.with_final(|state, root| (state.clone(), root));
-        if state.next_index() > *written {
-            snapshot::save(&self.0.state_dir, &state, &root).map_err(|error| Fatal::Ledger(error.to_string()))?;
-            *written = state.next_index();
+        let mut snapshots = self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_certified() && self.final_size() > snapshots.size() {
+            let cut = self.with_final(|state, root| snapshots.cut(state, &root));
+            cut.and_then(|cut| snapshots.save(&cut)).map_err(|error| Fatal::Ledger(error.to_string()))?;
         }
         Ok(())
     }

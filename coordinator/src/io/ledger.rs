@@ -11,7 +11,6 @@
 //! Any error of the disk stops the process.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ed25519_dalek::SigningKey;
@@ -19,6 +18,7 @@ use leben_contracts::agreement::body::Body;
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::Role;
+use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::merkle::Hash;
@@ -84,10 +84,9 @@ pub(super) struct Shared {
     /// Keys that the log has or had before a Handover.
     pub(super) keys: Vec<VerifierKey>,
     pub(super) reader: LogReader,
-    pub(super) state_dir: PathBuf,
     pub(super) index: Arc<Mutex<Option<Index>>>,
-    /// Entries that the snapshot on disk stands for; held while one is written.
-    pub(super) snapshot: Mutex<u64>,
+    /// Held while one is written.
+    pub(super) snapshots: Mutex<Snapshots>,
     final_part: RwLock<Final>,
     finals: watch::Sender<u64>,
     shown: watch::Sender<Option<String>>,
@@ -110,7 +109,7 @@ impl Ledger {
         observers: Vec<VerifierKey>,
     ) -> Result<(Ledger, tokio::task::JoinHandle<Result<(), Fatal>>), Fatal> {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
-        let (sequence, final_part, taken_up) =
+        let (sequence, final_part, snapshots) =
             Sequence::recover(store, log_key, origin, author, metrics, batch_max, observers)?;
         let finals = watch::Sender::new(sequence.finality.final_size());
         let ledger = Ledger(Arc::new(Shared {
@@ -118,9 +117,8 @@ impl Ledger {
             log: sequence.log_vkey(),
             keys: sequence.store.keys().to_vec(),
             reader: sequence.reader(),
-            state_dir: sequence.state_dir(),
             index: sequence.index.clone(),
-            snapshot: Mutex::new(taken_up),
+            snapshots: Mutex::new(snapshots),
             final_part: RwLock::new(final_part),
             finals,
             shown: watch::Sender::new(None),

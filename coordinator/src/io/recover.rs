@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
+use leben_contracts::agreement::Recorded;
+use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::agreement::state::State;
-use leben_contracts::agreement::{Recorded, snapshot};
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::merkle::Hash;
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
@@ -30,8 +31,7 @@ use crate::roll_call::RollCall;
 struct Replayed {
     follower: Follower<Recorded>,
     certain: State,
-    /// Entries that the snapshot stood for.
-    taken_up: u64,
+    snapshots: Snapshots,
     /// Every quorum that may have made a checkpoint final which this folder does not know: the one of the published size and
     /// those of everything committed since.
     policies: Vec<Policy>,
@@ -42,8 +42,8 @@ struct Replayed {
 }
 
 /// The state after some part of the log that is final.
-fn take_up(store: &LogStore, origin: &str, published: u64) -> State {
-    match snapshot::load(store.state_dir(), origin, &store.reader(), store.size(), published) {
+fn take_up(snapshots: &mut Snapshots, store: &LogStore, origin: &str, published: u64) -> State {
+    match snapshots.load(origin, &store.reader(), store.size(), published) {
         Ok(Some(state)) => state,
         Ok(None) => State::new(origin),
         Err(error) => {
@@ -55,7 +55,8 @@ fn take_up(store: &LogStore, origin: &str, published: u64) -> State {
 
 fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fatal> {
     let (size, reader) = (store.size(), store.reader());
-    let mut certain = take_up(store, origin, published);
+    let mut snapshots = Snapshots::new(store.state_dir());
+    let mut certain = take_up(&mut snapshots, store, origin, published);
     let taken_up = certain.next_index();
     let mut policies = Vec::from_iter(certain.witness_policy().filter(|_| taken_up == published));
     let (mut points, mut turns, mut before) = (VecDeque::new(), Turns::new(certain.witness_policy()), None);
@@ -87,7 +88,7 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
         }
         from = to;
     }
-    Ok(Replayed { follower, certain, taken_up, policies, before, points })
+    Ok(Replayed { follower, certain, snapshots, policies, before, points })
 }
 
 /// The published checkpoint. It was cosigned when it was published: what is not, any more, was changed since.
@@ -111,8 +112,8 @@ fn root_of(reader: &LogReader, published: u64, size: u64) -> Result<Hash, Fatal>
 }
 
 impl Sequence {
-    /// Takes up the log; the number that comes back says how many entries the snapshot stood for. What is published was final or
-    /// becomes it: it is what the state is of, and is acknowledged once it is known to be final. The rest goes to the witnesses again.
+    /// Takes up the log, from the snapshots that come back where they are of use. What is published was final or becomes it: it is what
+    /// the state is of, and is acknowledged once it is known to be final. The rest goes to the witnesses again.
     pub(super) fn recover(
         store: LogStore,
         log_key: SigningKey,
@@ -121,18 +122,18 @@ impl Sequence {
         metrics: Arc<Metrics>,
         batch_max: usize,
         observers: Vec<VerifierKey>,
-    ) -> Result<(Sequence, Final, u64), Fatal> {
+    ) -> Result<(Sequence, Final, Snapshots), Fatal> {
         let signer = NoteSigner::new(origin, KeyType::Ed25519, log_key).map_err(broken)?;
         let log: VerifierKey = signer.vkey().clone();
         let (size, reader) = (store.size(), store.reader());
         let published = store.published().map_or(0, |head| head.size);
-        let Replayed { follower, certain, taken_up, policies, before, points: turns } =
+        let Replayed { follower, certain, snapshots, policies, before, points: turns } =
             replay(&store, origin, published)?;
         let policy = policy_of(&certain, &log)?;
         let note = (published > 0).then(|| published_note(&reader, &policy, &observers)).transpose()?;
         let finality = match note {
             // A snapshot is only made of what is final.
-            Some(note) if taken_up < published => Finality::resume(note, policy, before).map_err(broken)?,
+            Some(note) if snapshots.size() < published => Finality::resume(note, policy, before).map_err(broken)?,
             note => Finality::new(published, note.map(|note| note.to_string()), policy),
         };
         let final_part = Final { state: certain, root: root_of(&reader, published, size)? };
@@ -155,6 +156,6 @@ impl Sequence {
             index: Arc::default(),
             snapshot: None,
         };
-        Ok((sequence, final_part, taken_up))
+        Ok((sequence, final_part, snapshots))
     }
 }

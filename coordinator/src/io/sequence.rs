@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use leben_contracts::agreement::{Recorded, snapshot};
+use leben_contracts::agreement::Recorded;
 use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::follow::Refusal;
@@ -61,10 +60,6 @@ impl Sequence {
 
     pub(super) fn reader(&self) -> LogReader {
         self.store.reader()
-    }
-
-    pub(super) fn state_dir(&self) -> PathBuf {
-        self.store.state_dir().to_path_buf()
     }
 
     /// Serves commands until nobody can send any.
@@ -310,7 +305,7 @@ impl Sequence {
         if let Some(written) = self.snapshot.take() {
             written.join().map_err(|_| Fatal::Inconsistent("the snapshot's writer has failed".into()))??;
         }
-        if snapshot::is_due(size, ledger.snapshot_size()) {
+        if ledger.snapshot_is_due(size) {
             let ledger = ledger.clone();
             self.snapshot = Some(std::thread::spawn(move || ledger.save_snapshot()));
         }

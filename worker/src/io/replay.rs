@@ -1,10 +1,9 @@
 //! The hospital's copy of the ledger, replayed at a start: from the snapshot beside it, or from its first entry. And the snapshot,
 //! written now and then.
 
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use leben_contracts::agreement::snapshot;
+use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::ledger::store::{ReadError, StoreError};
 
 use super::handle::RunError;
@@ -15,8 +14,8 @@ use crate::refusal::Refusal;
 /// Entries replayed at a time.
 const STEP: u64 = 4096;
 
-/// Fills an empty copy from the disk. What comes back is how many entries the snapshot stood for.
-pub(super) fn replay(mirror: &mut Mirror, store: &Store) -> Result<u64, RunError> {
+/// Fills an empty copy from the disk. What comes back are its snapshots.
+pub(super) fn replay(mirror: &mut Mirror, store: &Store) -> Result<Snapshots, RunError> {
     let (ledger, folder) = (store.ledger(), store.folder().join("mirror"));
     let unread = |error: ReadError| RunError::from(DiskError::from(StoreError::from(error)));
     let damaged = |refusal: Refusal| {
@@ -27,7 +26,8 @@ pub(super) fn replay(mirror: &mut Mirror, store: &Store) -> Result<u64, RunError
     };
     let (size, published) = (ledger.next_index(), ledger.store().published());
     let (certificate, certified) = (published.map(|head| head.note.clone()), published.map_or(0, |head| head.size));
-    let start = take_up(mirror, store, certified).map_err(unread)?;
+    let mut snapshots = Snapshots::new(ledger.store().state_dir());
+    let start = take_up(&mut snapshots, mirror, store, certified).map_err(unread)?;
     let taken_up = start.as_ref().map_or(0, |start| start.state.next_index());
     if let Some(start) = start {
         mirror.resume(start).map_err(damaged)?;
@@ -40,14 +40,19 @@ pub(super) fn replay(mirror: &mut Mirror, store: &Store) -> Result<u64, RunError
         from = to;
     }
     mirror.restore_certificate(certificate).map_err(damaged)?;
-    Ok(taken_up)
+    Ok(snapshots)
 }
 
-fn take_up(mirror: &Mirror, store: &Store, certified: u64) -> Result<Option<Start>, ReadError> {
+fn take_up(
+    snapshots: &mut Snapshots,
+    mirror: &Mirror,
+    store: &Store,
+    certified: u64,
+) -> Result<Option<Start>, ReadError> {
     let ledger = store.ledger();
     let (reader, size) = (ledger.reader(), ledger.next_index());
     let origin = mirror.certified().origin();
-    let state = match snapshot::load(ledger.store().state_dir(), origin, &reader, size, certified) {
+    let state = match snapshots.load(origin, &reader, size, certified) {
         Ok(Some(state)) => state,
         Ok(None) => return Ok(None),
         Err(error) => {
@@ -61,48 +66,50 @@ fn take_up(mirror: &Mirror, store: &Store, certified: u64) -> Result<Option<Star
 }
 
 /// Writes snapshots beside everything else, one at a time.
-pub(super) struct Snapshots {
-    dir: PathBuf,
-    last: u64,
-    writing: Option<JoinHandle<Result<(), StoreError>>>,
+pub(super) enum Keeper {
+    Idle(Snapshots),
+    Writing(JoinHandle<Result<Snapshots, StoreError>>),
+    /// The writer has failed; nothing was promised about its file.
+    Gone,
 }
 
-impl Snapshots {
-    /// The one on disk stands for `last` entries.
-    pub(super) fn new(store: &Store, last: u64) -> Snapshots {
-        Snapshots { dir: store.ledger().store().state_dir().to_path_buf(), last, writing: None }
-    }
-
+impl Keeper {
     /// Begins to write one, if it is time.
     pub(super) fn keep(&mut self, mirror: &Mirror) -> Result<(), DiskError> {
-        if self.writing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.wait()?;
+        if matches!(self, Keeper::Writing(writing) if !writing.is_finished()) {
+            return Ok(());
         }
-        if self.writing.is_none()
-            && snapshot::is_due(mirror.certified_size(), self.last)
-            && let Some((state, root)) = mirror.snapshot()
-        {
-            let dir = self.dir.clone();
-            self.last = state.next_index();
-            self.writing = Some(std::thread::spawn(move || snapshot::save(&dir, &state, &root)));
+        if let Some(mut snapshots) = self.take()? {
+            let cut = match mirror.snapshot().filter(|_| snapshots.is_due(mirror.certified_size())) {
+                Some((state, root)) => snapshots.cut(state, root)?,
+                None => {
+                    *self = Keeper::Idle(snapshots);
+                    return Ok(());
+                }
+            };
+            *self = Keeper::Writing(std::thread::spawn(move || snapshots.save(&cut).map(|()| snapshots)));
         }
         Ok(())
     }
 
     /// The last one, at a stop in peace.
     pub(super) fn end(&mut self, mirror: &Mirror) -> Result<(), DiskError> {
-        self.wait()?;
-        match mirror.snapshot() {
-            Some((state, root)) if state.next_index() > self.last => Ok(snapshot::save(&self.dir, &state, &root)?),
-            _ => Ok(()),
+        if let Some(mut snapshots) = self.take()?
+            && let Some((state, root)) = mirror.snapshot()
+            && state.next_index() > snapshots.size()
+        {
+            let cut = snapshots.cut(state, root)?;
+            snapshots.save(&cut)?;
         }
+        Ok(())
     }
 
-    fn wait(&mut self) -> Result<(), DiskError> {
-        match self.writing.take().map(JoinHandle::join) {
-            Some(Ok(written)) => Ok(written?),
-            // A panic in the writer: nothing was promised about its file.
-            Some(Err(_)) | None => Ok(()),
+    /// Waits for the writer, if there is one.
+    fn take(&mut self) -> Result<Option<Snapshots>, DiskError> {
+        match std::mem::replace(self, Keeper::Gone) {
+            Keeper::Idle(snapshots) => Ok(Some(snapshots)),
+            Keeper::Writing(writing) => Ok(writing.join().ok().transpose()?),
+            Keeper::Gone => Ok(None),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leben_contracts::agreement::party::PartyId;
+use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::ledger::note::VerifierKey;
 use leben_protocol::quic::Blob;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +19,7 @@ use super::handle::{Options, RunError};
 use super::join::Network;
 use super::keys::Keys;
 use super::link::{self, LinkEvent, Shared};
-use super::replay::{Snapshots, replay};
+use super::replay::{Keeper, replay};
 use super::rotation::Rotation;
 use super::store::{DiskError, Store};
 use super::tasks::{Event, Tasks};
@@ -52,7 +53,7 @@ pub(super) struct Shell {
     commands: mpsc::Receiver<Command>,
     pub(super) status: watch::Sender<Option<Status>>,
     ticks: u32,
-    snapshots: Snapshots,
+    snapshots: Keeper,
 }
 
 impl Shell {
@@ -63,8 +64,7 @@ impl Shell {
         let keys = Keys::load(&config.folder.join("keys"))?;
         let store = Store::open(&config.folder, &log)?;
         let record = store.record()?;
-        let (mirror, taken_up) = restored(&log, &party, &keys, &store)?;
-        let snapshots = Snapshots::new(&store, taken_up);
+        let (mirror, snapshots) = restored(&log, &party, &keys, &store)?;
         let holds = store.holds(record.as_ref());
         let (declared, jobs) = (config.declared()?, store.jobs()?);
         let budgets = Budgets::open(&declared, budgets::load(&config.folder)?).map_err(RunError::Ledger)?;
@@ -119,7 +119,7 @@ impl Shell {
             commands,
             status: watch::channel(None).0,
             ticks: 0,
-            snapshots,
+            snapshots: Keeper::Idle(snapshots),
         };
         shell.rotation.trust(shell.agent.mirror().certified());
         Ok((shell, cuts))
@@ -331,16 +331,16 @@ impl Shell {
     }
 }
 
-/// The copy of the ledger as it lies on the disk, and how many of its entries a snapshot stood for.
-fn restored(log: &VerifierKey, party: &PartyId, keys: &Keys, store: &Store) -> Result<(Mirror, u64), RunError> {
+/// The copy of the ledger as it lies on the disk, and its snapshots.
+fn restored(log: &VerifierKey, party: &PartyId, keys: &Keys, store: &Store) -> Result<(Mirror, Snapshots), RunError> {
     if handover::frozen(store.folder())?.is_some() {
         return Err(RunError::Ledger(handover::FROZEN.to_owned()));
     }
     let mirror_keys = keys.mirror();
     let mut mirror = Mirror::new(log, party.as_str(), mirror_keys, store.record()?)
         .map_err(|error| RunError::Ledger(error.to_string()))?;
-    let taken_up = replay(&mut mirror, store)?;
-    Ok((mirror, taken_up))
+    let snapshots = replay(&mut mirror, store)?;
+    Ok((mirror, snapshots))
 }
 
 /// The audit log's events, for whoever watches the process.

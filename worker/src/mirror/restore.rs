@@ -98,7 +98,7 @@ impl Mirror {
     }
 
     /// The certified state with the root over its entries: what a snapshot holds.
-    pub fn snapshot(&self) -> Option<(State, Hash)> {
-        self.roots.get(&self.certified_size()).map(|root| (self.certified.clone(), *root))
+    pub fn snapshot(&self) -> Option<(&State, &Hash)> {
+        self.roots.get(&self.certified_size()).map(|root| (&self.certified, root))
     }
 }

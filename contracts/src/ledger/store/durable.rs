@@ -3,7 +3,7 @@
 use super::StoreError;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -86,12 +86,12 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Removes a file, if it is there. Not made durable: a file that comes back after a crash is removed again.
-pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
     unless_absent(fs::remove_file(path)).map_err(failed("remove", path)).map(drop)
 }
 
 /// Names in a folder, sorted; one that is not UTF-8 is an error.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let name = entry.map_err(failed("list", dir))?.file_name();
@@ -128,6 +128,16 @@ pub fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, S
         return Err(StoreError::Corrupt { path: path.to_path_buf(), why });
     }
     Ok(Some(bytes))
+}
+
+/// The last bytes of a file, or `None` when it is not there or shorter.
+pub(crate) fn read_tail<const N: usize>(path: &Path) -> Result<Option<[u8; N]>, StoreError> {
+    let Some(mut file) = unless_absent(File::open(path)).map_err(failed("open", path))? else { return Ok(None) };
+    let len = file.metadata().map_err(failed("read", path))?.len();
+    let Some(from) = len.checked_sub(N as u64) else { return Ok(None) };
+    let mut tail = [0; N];
+    file.seek(SeekFrom::Start(from)).and_then(|_| file.read_exact(&mut tail)).map_err(failed("read", path))?;
+    Ok(Some(tail))
 }
 
 /// Whether something is there, or the system's reason not to say.

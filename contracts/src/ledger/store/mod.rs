@@ -4,7 +4,7 @@
 //! public/  checkpoint  policy  certificate/<size>  tile/..   what any static web server publishes; only public files lie here
 //! state/   HEAD                               signed checkpoint of the last committed batch: the truth
 //!          staging/<size>                     the batch in flight, whole
-//!          snapshot                           the replay up to some entry, see [`crate::agreement::snapshot`]
+//!          snapshot  snapshot.parts/          the replay up to some entry, see [`crate::agreement::snapshot`]
 //!          log-keys                           keys that the log had before a Handover, see `keys.rs`
 //!          lock                               held while a process works on this folder
 //! ```
@@ -18,7 +18,8 @@
 //! |---|---|---|---|---|
 //! | `HEAD` | no: start-up refuses | no: witnesses notice | the holder of the log's key | nothing |
 //! | `staging/` | before HEAD names it | yes | nobody (hash) | nothing, one batch |
-//! | `snapshot` | yes: the log is replayed | yes: the rest is replayed | who can write the folder | about 200 bytes an entry |
+//! | `snapshot` | yes: the log is replayed | yes: the rest is replayed | who can write the folder | what is going on in the network |
+//! | `snapshot.parts/` | the same | yes: then the log is replayed | the same | about 500 bytes an entry |
 //! | `log-keys` | no: HEAD may be refused | no, the same | who can write the folder | one line a Handover |
 //! | tiles | no | no: root differs | nobody (root) | about 40 bytes an entry and the entry |
 //! | `checkpoint` | yes, published again | no: refused as older | key and a quorum | nothing |
@@ -35,6 +36,7 @@ mod reader;
 mod staging;
 
 pub use durable::{durable_replace, ensure_dir, read_at_most, read_if_there};
+pub(crate) use durable::{names, read_tail, remove};
 pub use export::{branch, export};
 pub use head::Head;
 pub use mirror::{Mirror, MirrorError};
