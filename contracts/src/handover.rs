@@ -13,7 +13,7 @@
 use crate::agreement::body::{Body, Handover, liars_max, quorum};
 use crate::agreement::error::{Reason, StepError};
 use crate::agreement::hash::Hash32;
-use crate::agreement::snapshot;
+use crate::agreement::snapshot::Snapshots;
 use crate::agreement::state::State;
 use crate::ledger::action_file::{ACTION_FILE_BYTES_MAX, ActionFile};
 use crate::ledger::checkpoint::{Checkpoint, CheckpointError};
@@ -225,7 +225,7 @@ pub fn replayed(
     of: u64,
 ) -> Result<State, HandoverError> {
     let reader = LogReader::new(dir);
-    let taken_up = state_dir.and_then(|dir| snapshot::load(dir, origin, &reader, of, size).ok().flatten());
+    let taken_up = state_dir.and_then(|dir| Snapshots::new(dir).load(origin, &reader, of, size).ok().flatten());
     let mut state = taken_up.unwrap_or_else(|| State::new(origin));
     while state.next_index() < size {
         let from = state.next_index();
