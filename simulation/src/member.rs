@@ -78,7 +78,7 @@ impl Member {
         mirror.restore(&self.disk.leaves, self.disk.certificate.clone()).unwrap();
         let stored = |(id, seed): (&ContractId, &[u8; 32])| {
             let journal = self.disk.journals.get(id).cloned().unwrap_or_default();
-            (*id, StoredJob { seed: (*seed).into(), journal })
+            (*id, StoredJob { seed: Some((*seed).into()), journal, pinned: false })
         };
         let agent = Agent::new(Setup {
             party: agreement::id(&self.name),

@@ -92,6 +92,8 @@ reasons! {
     TooLate = "too_late", TooLate;
     /// The key directory is not frozen yet.
     NoDirectory = "no_directory", NotAdmitted;
+    /// The secret of the job's keys, from which its noise came, is not on the disk any more.
+    SecretLost = "secret_lost", NotAdmitted;
     /// The frozen directory lacks this hospital or holds other keys of it.
     DirectoryKeys = "directory_keys", NotAdmitted;
     /// The frozen directory contradicts the terms.

@@ -9,7 +9,7 @@ use leben_contracts::agreement::body::{Body, Kind};
 use leben_contracts::agreement::table::Phase;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::note::Note;
-use leben_privacy::secure_sum::JobKeys;
+use leben_privacy::secure_sum::{AgreedRound, JobKeys, Journal, RoundId};
 use leben_protocol::frame::{JobOrder, JobReport, Order, Report};
 use leben_protocol::reject::RejectCode;
 use leben_worker::agent::{Action, Agent, Command, Setup, StoredJob, Wish};
@@ -173,7 +173,7 @@ fn after_a_restart_the_same_slot_is_refused_for_now_and_the_next_one_is_joined()
     let mut mirror = new_mirror();
     let certificate = Note::parse(&net.certificate(&["h2", "h3"])).unwrap();
     mirror.restore(&net.leaves, Some(certificate)).unwrap();
-    let job = StoredJob { seed: seed.unwrap(), journal: journal.unwrap() };
+    let job = StoredJob { seed, journal: journal.unwrap(), pinned: false };
     let mut agent = Agent::new(Setup {
         mirror,
         standings: BTreeMap::from([(contract.0, standing)]),
@@ -192,6 +192,48 @@ fn after_a_restart_the_same_slot_is_refused_for_now_and_the_next_one_is_joined()
     agent.handle_order(net.now_ms, open);
     agent.handle_state(net.now_ms, &contract.0, &state);
     at(&drain(&mut agent), |a| matches!(a, Action::Work(_)));
+}
+
+/// A backup without the secrets, put back: with new keys the job's noise would be fresh, and nothing would be counted.
+#[test]
+fn a_job_whose_secret_is_gone_while_something_of_it_left_is_left_and_gets_no_new_keys() {
+    let agreed = RoundId { stage: 1, round: 1 };
+    let agreed = AgreedRound { round_id: agreed, model_digest: [1; 32], shape: None, survivors: vec![1, 2, 3] };
+    let empty = Journal::default();
+    let with = |last_slot, rounds| Journal { last_slot, rounds };
+    for (journal, pinned, goes_on) in [
+        (empty.clone(), false, true),
+        (with(1, vec![agreed]), false, false),
+        (with(1, vec![]), false, false),
+        (empty, true, false),
+    ] {
+        let (mut net, _, contract) = proposed(true);
+        let standing = leben_worker::agent::Standing {
+            approved: Some(net.contract(&contract).terms_hash),
+            policy: Some(net.contract(&contract).accepts[&id("h1")].policy_hash),
+            ..Default::default()
+        };
+        net.accept(&contract, &["h2", "h3", "team", "coord"]);
+        let jobs = BTreeMap::from([(contract.0, StoredJob { seed: None, journal, pinned })]);
+        let standings = BTreeMap::from([(contract.0, standing)]);
+        let mut agent = Agent::new(Setup { jobs, standings, ..setup(true) });
+        agent.handle_order(net.now_ms, net.welcome());
+        net.settle(&mut agent);
+        net.due(&contract);
+        let actions = net.settle(&mut agent);
+        let keyed = actions.iter().any(|a| matches!(a, Action::StoreJobSeed { .. }));
+        assert_eq!((keyed, kinds(&actions).contains(&"KeyRecord".to_owned())), (goes_on, goes_on), "{actions:#?}");
+        if !goes_on {
+            let order = JobOrder::Advertise { slot: 2 };
+            agent.handle_order(net.now_ms, Order::Job { contract: contract.0, order });
+            let refused = refusals(&drain(&mut agent));
+            assert!(refused[0].2 && refused[0].3.starts_with("secret_lost:"), "{refused:?}");
+            assert!(agent.status(net.now_ms).contracts[0].obstacle.as_ref().unwrap().contains("put it back"));
+        }
+        net.now_ms = T0 + 21 * HOUR;
+        net.act("coord", Some(&contract), leben_contracts::agreement::body::Expire {}.into(), &["coord"]).unwrap();
+        at(&net.settle(&mut agent), |a| matches!(a, Action::ForgetJob { .. }));
+    }
 }
 
 #[test]

@@ -120,14 +120,32 @@ fn a_second_process_a_damaged_file_and_a_torn_audit_line_are_met() {
     store.append_audit(&entry).unwrap();
     assert!(cli::audit_text(folder.path()).unwrap().contains("3 events, the chain is whole"));
     let jobs = store.jobs().unwrap();
-    assert_eq!((*jobs[&[1; 32]].seed, &jobs[&[1; 32]].journal), ([2; 32], &journal));
+    let kept = &jobs[&[1; 32]];
+    assert_eq!((kept.seed.as_deref(), &kept.journal, kept.pinned), (Some(&[2; 32]), &journal, false));
     assert!(store.store_seed(&[1; 32], &[3; 32]).is_err(), "a job's secret is never replaced");
     std::fs::write(folder.path().join(format!("jobs/{}/journal.json", "01".repeat(32))), "{}x").unwrap();
     assert!(matches!(store.jobs(), Err(DiskError::Damaged { .. })), "no job runs on a damaged journal");
     store.forget_job(&[1; 32]).unwrap();
     assert!(store.jobs().unwrap().is_empty());
+    store.forget_job(&[1; 32]).unwrap();
     std::fs::write(&path, whole.replacen("joined", "nothing", 1)).unwrap();
     assert!(cli::audit_text(folder.path()).unwrap_err().contains("line 2"));
+}
+
+#[test]
+fn what_is_left_of_a_job_without_its_secret_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &log_vkey()).unwrap();
+    let journal = Journal { last_slot: 7, rounds: vec![] };
+    for id in [[1; 32], [2; 32], [3; 32]] {
+        store.store_seed(&id, &[9; 32]).unwrap();
+        std::fs::remove_file(folder.path().join(format!("jobs/{}/seed", hex::encode(id)))).unwrap();
+    }
+    store.store_journal(&[1; 32], &journal).unwrap();
+    std::fs::write(folder.path().join(format!("jobs/{}/rows-1-1", "02".repeat(32))), "pin").unwrap();
+    let jobs = store.jobs().unwrap();
+    let known = |id: u8| (jobs[&[id; 32]].seed.is_none(), jobs[&[id; 32]].journal.last_slot, jobs[&[id; 32]].pinned);
+    assert_eq!([known(1), known(2), known(3)], [(true, 7, false), (true, 0, true), (true, 0, false)]);
 }
 
 /// Run as a process of its own by the test below: stores journals and says so, until it is killed.

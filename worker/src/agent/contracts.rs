@@ -214,11 +214,8 @@ impl Agent {
         };
         let ended: Vec<ContractId> = self.jobs.keys().filter(|id| over(id)).copied().collect();
         for id in ended {
-            if let Some(job) = self.jobs.remove(&id)
-                && job.seed.is_some()
-            {
-                self.actions.push_back(Action::ForgetJob { contract: id });
-            }
+            self.jobs.remove(&id);
+            self.actions.push_back(Action::ForgetJob { contract: id });
         }
         self.reviews.retain(|id, _| !over(id));
     }

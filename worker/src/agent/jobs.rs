@@ -39,7 +39,12 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn restored(stored: StoredJob) -> Job {
-        Job { seed: Some(stored.seed), journal: stored.journal, ..Job::default() }
+        // With another secret a round that was closed would be repeated under fresh noise.
+        let begun = stored.pinned || stored.journal != Journal::default();
+        let lost = "the secret of this job's keys (`seed` in its folder below jobs/) is gone, and something of the job has left \
+                    this hospital: stop the agent and put it back, or leave the contract";
+        let left = (begun && stored.seed.is_none()).then(|| Refusal::new(Reason::SecretLost, lost));
+        Job { seed: stored.seed, journal: stored.journal, left, ..Job::default() }
     }
 
     pub(super) fn keys(&self) -> Option<JobKeys> {

@@ -15,10 +15,12 @@ use crate::mirror::Mirror;
 
 /// A job's durable part, as read from disk.
 pub struct StoredJob {
-    /// The secret that its keys come from.
-    pub seed: Zeroizing<[u8; 32]>,
+    /// The secret that its keys come from; `None` where it was not made yet, or is lost.
+    pub seed: Option<Zeroizing<[u8; 32]>>,
     /// The journal stored last.
     pub journal: Journal,
+    /// The rows of a private round were pinned: it was computed at least once.
+    pub pinned: bool,
 }
 
 /// All that an agent starts from.

@@ -20,11 +20,13 @@
 //! | `witness` | no: new keys | no: it would sign a fork; seen by its own cosignature, and it halts | nobody (the log's signature) | nothing |
 //! | `mirror/` | yes: fetched again, checked against `witness` | yes | nobody (its root) | the ledger |
 //! | `frozen.json` | no: it would sign for the old key again | no, the same | whoever can write the folder | nothing |
-//! | `seed` | yes: new keys, a new directory | yes | whoever can write the folder | 65 bytes a job, removed at its end |
+//! | `seed` | until a slot was opened: new keys; then the job is left, its noise came from it | yes | whoever can write the folder | 65 bytes a job, removed at its end |
 //! | `journal.json`, `rows-*` | no: two sums of one round could be told apart | no | the same | 114 bytes a round, removed at its end |
 //! | `budget/` | no: the data set takes no more jobs with a mechanism | no: seen by the ledger, the journals and its generation | whoever can write the folder | 300 bytes a job |
 //! | `approvals/` | yes: asked again | yes | the same | one file a contract |
 //! | `audit.ndjson` | no | seen by its chain | the same | about 200 bytes an event |
+
+mod jobs;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -33,22 +35,21 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use leben_contracts::agreement::hash::Hash32;
-use leben_contracts::ledger::keyfile::{self, KeyFileError};
+use leben_contracts::ledger::keyfile::KeyFileError;
 use leben_contracts::ledger::keyring::KeyringError;
 use leben_contracts::ledger::note::{Note, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::{Mirror as LedgerMirror, MirrorError, StoreError, durable_replace, ensure_dir};
 use leben_contracts::ledger::witness::WitnessRecord;
-use leben_privacy::secure_sum::Journal;
 use leben_protocol::frame::ContractId;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use super::link::Holds;
-use super::states::StateFolder;
-use crate::agent::{Standing, Status, StoredJob};
+use crate::agent::{Standing, Status};
 use crate::audit::{self, AuditEntry};
 use crate::gossip::Compared;
+
+pub(super) use jobs::PIN;
 
 /// A result to look at, in a job's folder.
 pub(super) const REVIEW: &str = "result.json";
@@ -216,68 +217,6 @@ impl Store {
         Ok(durable_replace(&self.folder.join(format!("evidence/{now_ms}.txt")), text.as_bytes())?)
     }
 
-    /// Durable: the secret of a job's keys.
-    ///
-    /// # Errors
-    /// [`DiskError`]: stop.
-    pub fn store_seed(&self, contract: &ContractId, seed: &[u8; 32]) -> Result<(), DiskError> {
-        let folder = self.job(contract);
-        ensure_dir(&folder)?;
-        keep_private(&folder)?;
-        keyfile::create(&folder.join("seed"), seed)?;
-        Ok(())
-    }
-
-    /// Durable: a job's journal.
-    ///
-    /// # Errors
-    /// [`DiskError`]: stop.
-    pub fn store_journal(&self, contract: &ContractId, journal: &Journal) -> Result<(), DiskError> {
-        let folder = self.job(contract);
-        ensure_dir(&folder)?;
-        Ok(durable_replace(&folder.join("journal.json"), &to_json(journal))?)
-    }
-
-    /// Every job on the disk.
-    ///
-    /// # Errors
-    /// [`DiskError`].
-    pub fn jobs(&self) -> Result<BTreeMap<ContractId, StoredJob>, DiskError> {
-        let mut jobs = BTreeMap::new();
-        for (name, path) in entries_of(&self.folder.join("jobs"))? {
-            let Ok(Hash32(id)) = name.parse::<Hash32>() else { continue };
-            let seed = match keyfile::load(&path.join("seed")) {
-                Ok(key) => Zeroizing::new(key.to_bytes()),
-                Err(KeyFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let journal = read_json(&path.join("journal.json"))?.unwrap_or_default();
-            jobs.insert(id, StoredJob { seed, journal });
-        }
-        Ok(jobs)
-    }
-
-    /// Removes what belongs to a job that is over.
-    ///
-    /// # Errors
-    /// [`DiskError`].
-    pub fn forget_job(&self, contract: &ContractId) -> Result<(), DiskError> {
-        let path = self.job(contract);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::Io { what: "remove", path, error }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Durable: a result that people are to look at.
-    ///
-    /// # Errors
-    /// [`DiskError`]: stop.
-    pub fn store_review(&self, contract: &ContractId, bytes: &[u8]) -> Result<(), DiskError> {
-        ensure_dir(&self.job(contract))?;
-        Ok(durable_replace(&self.job(contract).join(REVIEW), bytes)?)
-    }
-
     /// Durable: what people decided about a contract.
     ///
     /// # Errors
@@ -327,15 +266,6 @@ impl Store {
         let temporary = self.folder.join("status.json.tmp");
         let written = fs::write(&temporary, to_json(status)).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|error| DiskError::Io { what: "write", path, error })
-    }
-
-    /// Where a job's model states lie.
-    pub fn states(&self, contract: &ContractId) -> StateFolder {
-        StateFolder::new(&self.job(contract))
-    }
-
-    fn job(&self, contract: &ContractId) -> PathBuf {
-        self.folder.join("jobs").join(hex::encode(contract))
     }
 }
 

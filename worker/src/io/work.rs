@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::config::DeclaredSource;
 use super::sources::{cohort, load};
-use super::store::DiskError;
+use super::store::{DiskError, PIN};
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
 
@@ -84,7 +84,7 @@ impl Tables {
         let pin = Sha256::new_with_prefix(b"leben/rows-pin/1").chain_update(*rows_secret(&work.contract, rows));
         let pin = hex::encode(pin.finalize());
         let job = self.folder.join("jobs").join(hex::encode(work.contract));
-        let path = job.join(format!("rows-{}-{}", work.stage, work.round));
+        let path = job.join(format!("{PIN}{}-{}", work.stage, work.round));
         // Held from the look to the write: a computation that was given up may still run beside its successor.
         let _alone = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
         match read_if_there(&path, PIN_BYTES_MAX).map_err(DiskError::from)? {
