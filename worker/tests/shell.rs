@@ -6,8 +6,10 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use leben_contracts::ledger::store::durable_replace;
 use leben_privacy::secure_sum::Journal;
 use leben_protocol::quic::Listener;
 use leben_worker::agent::Command;
@@ -146,6 +148,32 @@ fn what_is_left_of_a_job_without_its_secret_is_not_forgotten() {
     let jobs = store.jobs().unwrap();
     let known = |id: u8| (jobs[&[id; 32]].seed.is_none(), jobs[&[id; 32]].journal.last_slot, jobs[&[id; 32]].pinned);
     assert_eq!([known(1), known(2), known(3)], [(true, 7, false), (true, 0, true), (true, 0, false)]);
+}
+
+/// A computation that cannot be stopped writes into the folder while it is removed.
+#[test]
+fn a_job_that_is_still_written_to_is_forgotten_without_an_error_and_then_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &log_vkey()).unwrap();
+    let pin = folder.path().join(format!("jobs/{}/rows-1-1", "01".repeat(32)));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let _ = durable_replace(&pin, b"pin");
+            }
+        });
+        for _ in 0..300 {
+            store.store_journal(&[1; 32], &Journal::default()).unwrap();
+            if let Err(error) = store.forget_job(&[1; 32]) {
+                over.store(true, Ordering::Relaxed);
+                panic!("{error}");
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    store.forget_job(&[1; 32]).unwrap();
+    assert!(store.jobs().unwrap().is_empty());
 }
 
 /// Run as a process of its own by the test below: stores journals and says so, until it is killed.

@@ -141,8 +141,10 @@ fn a_private_round_is_not_computed_again_on_other_rows() {
         compute(&Tables::new(&config.folder, &config.datasets), *work.unwrap())
     };
     write(50);
-    again(1).unwrap();
     let pin = folder.path().join(format!("jobs/{}/rows-1-1", hex::encode(contract.0)));
+    let job = pin.parent().unwrap();
+    std::fs::create_dir_all(job).unwrap();
+    again(1).unwrap();
     let pinned = std::fs::read(&pin).unwrap();
     again(2).unwrap();
     write(51);
@@ -160,6 +162,10 @@ fn a_private_round_is_not_computed_again_on_other_rows() {
     std::fs::remove_file(&pin).unwrap();
     std::fs::create_dir(pin.with_extension("tmp")).unwrap();
     assert!(matches!(again(7), Err(WorkError::Disk(_))));
+    // The contract ended and its folder was removed while this was still computed.
+    std::fs::remove_dir_all(job).unwrap();
+    assert_eq!(refused(again(8)).reason, Reason::SecretLost);
+    assert!(!job.exists(), "it does not come back");
 }
 
 fn refused(computed: Result<leben_privacy::Masked, WorkError>) -> Refusal {

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use leben_contracts::agreement::terms::Input;
-use leben_contracts::ledger::store::{durable_replace, ensure_dir, read_if_there};
+use leben_contracts::ledger::store::{StoreError, durable_replace, read_if_there};
 use leben_models::Table;
 use leben_privacy::Masked;
 use sha2::{Digest, Sha256};
@@ -98,8 +99,14 @@ impl Tables {
                 ),
             ))),
             None => {
-                ensure_dir(&job).map_err(DiskError::from)?;
-                Ok(durable_replace(&path, pin.as_bytes()).map_err(DiskError::from)?)
+                // A computation that cannot be stopped may outlive its job, whose folder was removed: it must not come back.
+                match durable_replace(&path, pin.as_bytes()) {
+                    Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        let words = "the folder of the job is not on the disk any more; nothing is computed for it";
+                        Err(WorkError::Refused(Refusal::new(Reason::SecretLost, words)))
+                    }
+                    written => Ok(written.map_err(DiskError::from)?),
+                }
             }
         }
     }

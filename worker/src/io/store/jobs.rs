@@ -62,14 +62,16 @@ impl Store {
         Ok(jobs)
     }
 
-    /// Removes what belongs to a job that is over.
+    /// Removes what belongs to a job that is over. What a computation wrote there in the meantime goes at the next start.
     ///
     /// # Errors
     /// [`DiskError`].
     pub fn forget_job(&self, contract: &ContractId) -> Result<(), DiskError> {
         let path = self.job(contract);
         match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::Io { what: "remove", path, error }),
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(DiskError::Io { what: "remove", path, error })
+            }
             _ => Ok(()),
         }
     }
