@@ -45,7 +45,7 @@ pub enum Action {
     Certificates {
         /// The witness's party.
         party: String,
-        /// Entries it holds.
+        /// Entries that it has certified.
         from: u64,
     },
     /// At a turn, before the checkpoint is published: store its certificate durably.
@@ -189,8 +189,8 @@ impl Finality {
         Ok(())
     }
 
-    /// A witness has a link: it holds so many entries, and the checkpoint it cosigned last is of `signed_size`.
-    pub fn handle_up(&mut self, party: &str, mirror_size: u64, signed_size: u64) {
+    /// A witness has a link: it holds so many entries, so many of them certified, and the checkpoint it cosigned last is of `signed_size`.
+    pub fn handle_up(&mut self, party: &str, mirror_size: u64, certified_size: u64, signed_size: u64) {
         let witness = Witness {
             holds: mirror_size,
             signed: signed_size,
@@ -202,7 +202,8 @@ impl Finality {
         self.witnesses.insert(party.to_owned(), witness);
         if let Some(note) = self.published.clone() {
             // Shown before anything is asked: a witness restored from a backup finds its own cosignature there, and stops.
-            self.actions.push_back(Action::Certificates { party: party.to_owned(), from: mirror_size });
+            // From what it has certified, not from what it holds: it may have been killed between a turn's entries and its certificate.
+            self.actions.push_back(Action::Certificates { party: party.to_owned(), from: certified_size });
             self.actions.push_back(Action::Show { party: party.to_owned(), note: note.clone() });
             if self.cosigning.is_none() {
                 self.ask(party, &note);
@@ -361,7 +362,7 @@ mod tests {
         let note = note.to_string();
         let policy = Policy::k_of_n(log.vkey(), &[], 0).unwrap();
         let mut finality = Finality::new(10_000, Some(note.clone()), policy);
-        finality.handle_up("hospital", 0, 0);
+        finality.handle_up("hospital", 0, 0, 0);
         let mut holds = 0;
         for to in [4096, 8192, 10_000] {
             let shown = (to == 10_000).then(|| note.clone());

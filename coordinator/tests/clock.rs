@@ -72,7 +72,7 @@ fn a_witness_whose_clock_was_behind_is_asked_again_and_not_all_the_time() {
         let actions: Vec<Action> = std::iter::from_fn(|| finality.poll_action()).collect();
         actions.iter().filter(|action| matches!(action, Action::Ask { .. })).count()
     };
-    finality.handle_up("aker", 0, 0);
+    finality.handle_up("aker", 0, 0, 0);
     finality.begin(note.clone(), policy).unwrap();
     assert_eq!(asked(&mut finality), 1);
     finality.handle_postponed("aker");
@@ -84,7 +84,7 @@ fn a_witness_whose_clock_was_behind_is_asked_again_and_not_all_the_time() {
     finality.handle_retry();
     assert_eq!(asked(&mut finality), 0);
     // Its clock is right again before it is asked: nothing is in the way of its line.
-    finality.handle_up("aker", 0, 0);
+    finality.handle_up("aker", 0, 0, 0);
     finality.handle_postponed("aker");
     finality.handle_retry();
     finality.handle_cosigned("aker", 5, &hospital.sign(note.text(), 9).to_string()).unwrap();

@@ -62,7 +62,7 @@ fn certified(finality: &mut Finality, size: u64) -> Vec<Action> {
 
 fn linked() -> Finality {
     let mut finality = Finality::new(0, None, policy());
-    (2..5).for_each(|n| finality.handle_up(&format!("h{n}"), 0, 0));
+    (2..5).for_each(|n| finality.handle_up(&format!("h{n}"), 0, 0, 0));
     finality
 }
 
@@ -105,7 +105,7 @@ fn early_or_late_it_is_published_and_no_hospital_is_shown_it() {
     let line = |size, time_s| outside.sign(checkpoint(size).text(), time_s);
     let mut finality = Finality::new(0, None, policy()).with_observers(vec![outside.vkey().clone()]);
     for n in 2..5 {
-        finality.handle_up(&format!("h{n}"), 0, 0);
+        finality.handle_up(&format!("h{n}"), 0, 0, 0);
     }
     finality.begin(checkpoint(3), policy()).unwrap();
     assert_eq!(finality.shown(), Some(checkpoint(3).to_string()));
@@ -163,7 +163,7 @@ fn after_a_restart_what_is_published_is_final_once_a_quorum_says_that_it_holds_i
     let mut finality = Finality::resume(checkpoint(3), policy(), None).unwrap();
     let nothing = |finality: &Finality| (finality.final_size(), finality.final_note().map(str::to_owned));
     for n in 2..5 {
-        finality.handle_up(&format!("h{n}"), 3, 3);
+        finality.handle_up(&format!("h{n}"), 3, 3, 3);
     }
     let shown = actions(&mut finality).iter().filter(|action| matches!(action, Action::Show { .. })).count();
     assert_eq!((shown, nothing(&finality)), (3, (0, None)));
@@ -193,6 +193,15 @@ fn after_a_restart_on_a_turn_both_quorums_say_that_they_hold_it() {
         assert_eq!(actions(&mut finality), Vec::from_iter(is_final.then_some(Action::Final { size: 3 })), "{party}");
     }
     assert!(!finality.is_busy());
+}
+
+#[test]
+fn a_hospital_is_shown_the_certificates_of_the_turns_that_it_has_not_certified_yet() {
+    let mut finality = Finality::new(9, Some(checkpoint(9).to_string()), policy());
+    finality.handle_up("h2", 9, 4, 9);
+    let shown = actions(&mut finality);
+    assert_eq!(shown.first(), Some(&Action::Certificates { party: "h2".into(), from: 4 }), "{shown:?}");
+    assert!(matches!(shown.get(1), Some(Action::Show { .. })), "{shown:?}");
 }
 
 #[test]

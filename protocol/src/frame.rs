@@ -19,6 +19,8 @@ pub enum Hello {
         versions: Vec<u16>,
         /// Entries in the worker's own copy of the ledger.
         mirror_size: u64,
+        /// Entries of it that are certified: a change of who has to sign beyond them needs its certificate yet.
+        certified_size: u64,
         /// The largest checkpoint it holds, a note signed by the log: what the log must never fall behind. Empty: none.
         seen: Vec<u8>,
     },

@@ -148,7 +148,7 @@ impl Forked {
 
     fn link(&mut self, seat: u16) {
         let (side, now_ms) = (self.side(seat), self.now_ms);
-        let (name, (size, signed)) = {
+        let (name, (size, certified, signed)) = {
             let member = &self.members[usize::from(seat) - 1];
             (member.name.clone(), member.holds())
         };
@@ -156,7 +156,7 @@ impl Forked {
         let network =
             frame::Network { origin: ORIGIN.into(), log_vkey: log_vkey().to_string(), size: size_there, now_ms };
         self.queue.push_back(Message::Down(seat, Down::Order(Order::Welcome { version: 1, network })));
-        let wishes = self.sides[side].tell(|finality| finality.handle_up(&name, size, signed));
+        let wishes = self.sides[side].tell(|finality| finality.handle_up(&name, size, certified, signed));
         self.grant(wishes);
     }
 

@@ -103,11 +103,11 @@ impl Member {
         self.process.is_some()
     }
 
-    /// Entries in its copy of the ledger and the size it cosigned last: what it says first on a new link.
-    pub fn holds(&self) -> (u64, u64) {
-        self.process.as_ref().map_or((0, 0), |process| {
+    /// Entries in its copy of the ledger, those of them that are certified, and the size it cosigned last: what it says first on a new link.
+    pub fn holds(&self) -> (u64, u64, u64) {
+        self.process.as_ref().map_or((0, 0, 0), |process| {
             let mirror = process.agent.mirror();
-            (mirror.size(), mirror.signed_size())
+            (mirror.size(), mirror.certified_size(), mirror.signed_size())
         })
     }
 

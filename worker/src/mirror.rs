@@ -28,7 +28,7 @@ use crate::refusal::{Reason, Refusal};
 
 /// Most bytes of entries held while the checkpoint that covers them is awaited: 256 MiB. A long log comes in steps of 4,096 entries.
 pub const BUFFER_BYTES_MAX: usize = 256 << 20;
-/// Certificates held that came before their entries.
+/// Checkpoints held that came before their entries.
 const EARLY_MAX: usize = 1024;
 /// Roots kept of sizes already certified, so that an order may name a ledger a little older than the newest.
 const ROOTS_KEPT: u64 = 4096;
@@ -96,7 +96,9 @@ pub struct Mirror {
     tree: Tree,
     buffer: Vec<Vec<u8>>,
     buffer_bytes: usize,
-    early: BTreeMap<u64, Note>,
+    /// By size, each size's in the order in which they came: of a turn the certificate is needed, and not what is published of it.
+    early: BTreeMap<(u64, usize), Note>,
+    early_dropped: bool,
     /// Keys that this hospital cosigns with, or did before a rotation.
     own: Vec<VerifierKey>,
     halted: Option<Refusal>,
@@ -131,6 +133,7 @@ impl Mirror {
             buffer: Vec::new(),
             buffer_bytes: 0,
             early: BTreeMap::new(),
+            early_dropped: false,
             own,
             halted: None,
             evidence: None,
@@ -246,10 +249,7 @@ impl Mirror {
         let malformed = |error: String| Refusal::new(Reason::Ledger, format!("a published checkpoint: {error}"));
         let note = Note::parse(note).map_err(|error| malformed(error.to_string()))?;
         if let Some(size) = self.awaits_its_key(&note) {
-            if self.early.len() < EARLY_MAX {
-                self.early.entry(size).or_insert(note);
-            }
-            return Ok(Published::Early);
+            return Ok(self.hold_early(size, note));
         }
         let checkpoint = self.checkpoint_of(&note)?;
         match note.verify(&self.log).is_ok() {
@@ -263,17 +263,14 @@ impl Mirror {
             return Ok(Published::Known(checkpoint.size));
         }
         if checkpoint.size > self.size() {
-            if self.early.len() < EARLY_MAX {
-                self.early.insert(checkpoint.size, note);
-            }
-            return Ok(Published::Early);
+            return Ok(self.hold_early(checkpoint.size, note));
         }
         self.certify(&checkpoint, note).map(|certified| Published::New(Box::new(certified)))
     }
 
     /// The next certificate that came before its entries and can be looked at now.
     pub fn poll_early(&mut self) -> Option<Result<Published, Refusal>> {
-        let due = self.early.first_entry().filter(|early| *early.key() <= self.validator.next_index())?;
+        let due = self.early.first_entry().filter(|early| early.key().0 <= self.validator.next_index())?;
         let note = due.remove().to_string();
         Some(self.handle_publish(note.as_bytes()))
     }
@@ -282,6 +279,23 @@ impl Mirror {
     pub fn handle_unlinked(&mut self) {
         self.clear_buffer();
         self.early.clear();
+        self.early_dropped = false;
+    }
+
+    /// Whether there was no room for a checkpoint that came over this link before its entries. They are shown again over the next: once.
+    pub fn take_early_dropped(&mut self) -> bool {
+        std::mem::take(&mut self.early_dropped)
+    }
+
+    fn hold_early(&mut self, size: u64, note: Note) -> Published {
+        let of_size = || self.early.range((size, 0)..=(size, usize::MAX));
+        if !of_size().any(|(_, held)| *held == note) {
+            match self.early.len() < EARLY_MAX {
+                true => drop(self.early.insert((size, of_size().count()), note)),
+                false => self.early_dropped = true,
+            }
+        }
+        Published::Early
     }
 
     fn advance(&mut self, size: u64) -> Result<(), Refusal> {

@@ -59,7 +59,7 @@ pub(super) enum Command {
     /// An action of the coordinator's own, composed as the ledger stands when its turn comes.
     Own { contract: Option<ContractId>, body: Box<Body>, reply: oneshot::Sender<Result<Appended, Reject>> },
     /// A witness has a link.
-    Up { party: String, mirror_size: u64, seen: Option<Note>, orders: Orders },
+    Up { party: String, holds: (u64, u64), seen: Option<Note>, orders: Orders },
     /// A witness's link ended; answered with whether it was the current one.
     Down { party: String, orders: Orders, reply: oneshot::Sender<bool> },
     /// Cosignature lines.
@@ -214,9 +214,10 @@ impl Ledger {
         let _ = self.0.commands.send(command).await;
     }
 
-    /// A worker's control stream is open. `seen`: the largest checkpoint it holds.
-    pub async fn witness_up(&self, party: &str, mirror_size: u64, seen: Option<Note>, orders: Orders) {
-        self.tell(Command::Up { party: party.to_owned(), mirror_size, seen, orders }).await;
+    /// A worker's control stream is open. `holds`: entries in its copy, and those of them that are certified; `seen`: the largest
+    /// checkpoint it holds.
+    pub async fn witness_up(&self, party: &str, holds: (u64, u64), seen: Option<Note>, orders: Orders) {
+        self.tell(Command::Up { party: party.to_owned(), holds, seen, orders }).await;
     }
 
     /// It ended; true if no newer link of the same party took over.

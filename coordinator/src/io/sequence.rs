@@ -101,10 +101,10 @@ impl Sequence {
                     Err(reject) => drop(reply.send(Err(reject))),
                 }
             }
-            Command::Up { party, mirror_size, seen, orders } => {
+            Command::Up { party, holds: (mirror_size, certified_size), seen, orders } => {
                 let signed_size = self.hear(&party, seen.as_ref())?;
                 self.callers.links.insert(party.clone(), orders);
-                self.finality.handle_up(&party, mirror_size, signed_size);
+                self.finality.handle_up(&party, mirror_size, certified_size, signed_size);
                 self.let_in(&party, batch)?;
             }
             Command::Down { party, orders, reply } => {

@@ -141,9 +141,9 @@ async fn dispatch(
         (Hello::Request(request), Some(party)) => {
             requests::answer(link, Some(party), request, writer, reader, service).await
         }
-        (Hello::Control { versions, mirror_size, seen }, Some(party)) => {
+        (Hello::Control { versions, mirror_size, certified_size, seen }, Some(party)) => {
             let seen = service.ledger.read_seen(&seen).map_err(LinkError::Misbehaved)?;
-            control(link, party, &versions, (mirror_size, seen), writer, reader, service).await
+            control(link, party, &versions, (mirror_size, certified_size, seen), writer, reader, service).await
         }
         (Hello::Upload { contract, slot, chunks }, Some(party)) => {
             uploads::receive(party, contract, slot, chunks, writer, reader, service).await
@@ -163,7 +163,7 @@ async fn control(
     link: &Connection,
     party: &str,
     versions: &[u16],
-    (mirror_size, seen): (u64, Option<Note>),
+    (mirror_size, certified_size, seen): (u64, u64, Option<Note>),
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
     service: &Arc<Service>,
@@ -175,7 +175,7 @@ async fn control(
     }
     writer.send(&Order::Welcome { version: VERSION, network: network(&service.ledger) }).await?;
     let (orders, mut waiting) = mpsc::channel(ORDERS_MAX);
-    service.ledger.witness_up(party, mirror_size, seen, orders.clone()).await;
+    service.ledger.witness_up(party, (mirror_size, certified_size), seen, orders.clone()).await;
     service.views.up(party, orders.clone());
     let up = Event::Link { hospital: party.to_owned(), orders: Some(orders.clone()) };
     let _ = service.events.send(up).await;

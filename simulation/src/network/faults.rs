@@ -49,13 +49,13 @@ impl Network {
         if !self.up {
             return self.queue.after(700, Event::LinkUp { seat });
         }
-        let (name, (size, signed_size)) = (member.name.clone(), member.holds());
+        let (name, (size, certified, signed)) = (member.name.clone(), member.holds());
         self.links[at(seat)].connect();
         self.say(format_args!("{name} is linked, with {size} entries"));
         let network =
             frame::Network { origin: ORIGIN.into(), log_vkey: log_vkey().to_string(), size: self.log.size(), now_ms };
         self.send_down(seat, Down::Order(Order::Welcome { version: 1, network }));
-        let wishes = self.log.tell(|finality| finality.handle_up(&name, size, signed_size));
+        let wishes = self.log.tell(|finality| finality.handle_up(&name, size, certified, signed));
         self.grant(wishes);
         if let Some(job) = self.coordinator.as_mut().and_then(Coordinator::job) {
             job.handle_link(now_ms, &name, true);

@@ -2,7 +2,7 @@
 //!
 //! It ties the [`Mirror`] (what is true), the stewards' [`Standing`] decisions (what is wanted), [`consent`](crate::consent) (what is allowed) and the
 //! [`Participation`](crate::participate::Participation)s (what is done) together. The files, in the order in which a contract meets them: `setup.rs`
-//! (what it starts from), `contracts.rs` (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `clocks.rs`,
+//! (what it starts from), `cosign.rs` (the ledger), `contracts.rs` (offer, sign, take part), `budgets.rs`, `jobs.rs`, `append.rs` (its own actions), `keys.rs`, `clocks.rs`,
 //! `standing.rs` (people's decisions), `reviews.rs` (results that wait for a person), `gossip.rs`, `status.rs`.
 //!
 //! Whatever must survive a crash comes out as a `Store..` action *before* the action that lets anybody else build on it. The
@@ -12,6 +12,7 @@ mod append;
 mod budgets;
 mod clocks;
 mod contracts;
+mod cosign;
 mod gossip;
 mod jobs;
 mod keys;
@@ -48,7 +49,7 @@ use crate::audit::AuditEntry;
 use crate::budget::{Budget, Budgets};
 use crate::declared::Declared;
 use crate::gossip::{Gossip, Source};
-use crate::mirror::{Mirror, NotCosigned, Published};
+use crate::mirror::Mirror;
 use crate::participate::Work;
 use crate::refusal::{Reason, Refusal};
 
@@ -315,62 +316,6 @@ impl Agent {
     pub fn handle_timeout(&mut self, now_ms: u64) {
         self.advance(now_ms);
         self.gossip(now_ms);
-    }
-
-    fn handle_cosign(&mut self, now_ms: u64, body: &[u8]) {
-        if let Err(refusal) = &self.clock {
-            let refusal = refusal.clone();
-            return self.not_cosigned(now_ms, self.mirror.not_cosigned(refusal, None));
-        }
-        match self.mirror.handle_cosign(now_ms, body) {
-            Ok(cosigned) => {
-                // A crash after the entries and before the record: the next start has checked more than it signed for.
-                // A crash after the record and before the report: the coordinator asks again and gets fresh lines.
-                if !cosigned.entries.is_empty() {
-                    let note = cosigned.record.note().clone();
-                    self.actions.push_back(Action::StoreEntries { entries: cosigned.entries, note });
-                }
-                self.actions.push_back(Action::StoreRecord(Box::new(cosigned.record)));
-                self.counters.cosignatures += 1;
-                let (size, lines) = (cosigned.size, cosigned.lines);
-                self.actions.push_back(Action::Report(Report::Cosigned { size, lines }));
-                while let Some(early) = self.mirror.poll_early() {
-                    self.certified(now_ms, early);
-                }
-                self.compare_views();
-            }
-            Err(not) => self.not_cosigned(now_ms, not),
-        }
-    }
-
-    fn not_cosigned(&mut self, now_ms: u64, not: NotCosigned) {
-        if let Some(evidence) = not.evidence {
-            self.actions.push_back(Action::StoreEvidence(evidence));
-        }
-        self.audit(now_ms, "not-cosigned", None, Some(&not.refusal));
-        let (size, mirror_size) = (not.size, not.mirror_size);
-        let report = Report::NotCosigned { size, mirror_size, reject: not.refusal.to_reject() };
-        self.actions.push_back(Action::Report(report));
-        self.look_into(now_ms);
-    }
-
-    fn certified(&mut self, now_ms: u64, published: Result<Published, Refusal>) {
-        match published {
-            Ok(Published::Early) => {}
-            Ok(Published::Known(size)) => self.actions.push_back(Action::Report(Report::Certified { size })),
-            Ok(Published::New(certified)) => {
-                let size = certified.size;
-                let (note, turn, policy) = (certified.note, certified.turn, certified.policy);
-                self.actions.push_back(Action::StoreCertificate { note, turn, policy });
-                self.actions.push_back(Action::Report(Report::Certified { size }));
-                self.advance(now_ms);
-            }
-            Err(refusal) => {
-                self.actions.extend(self.mirror.take_evidence().map(Action::StoreEvidence));
-                self.audit(now_ms, "not-certified", None, Some(&refusal));
-                self.look_into(now_ms);
-            }
-        }
     }
 
     fn audit(&mut self, at_ms: u64, event: &'static str, contract: Option<&ContractId>, refusal: Option<&Refusal>) {

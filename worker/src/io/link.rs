@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use leben_contracts::ledger::store::Mirror;
+use leben_contracts::ledger::witness::WitnessRecord;
 use leben_protocol::backoff::Backoff;
 use leben_protocol::frame::{Hello, Order, Report};
 use leben_protocol::quic::{Connection, Dialer, FrameWriter, LinkError};
@@ -36,8 +38,22 @@ pub enum LinkEvent {
 pub struct Holds {
     /// Entries in its copy.
     pub mirror_size: u64,
+    /// Entries of it that are certified.
+    pub certified_size: u64,
     /// The largest checkpoint on its disk, a note signed by the log; empty: none.
     pub seen: Vec<u8>,
+}
+
+impl Holds {
+    /// What is on the disk, given what the witness signed last.
+    pub fn of(copy: &Mirror, record: Option<&WitnessRecord>) -> Holds {
+        let copied = copy.store().head().map(|head| (head.size, &head.note));
+        let signed = record.map(|record| (record.checkpoint().size, record.note()));
+        let newest = copied.into_iter().chain(signed).max_by_key(|(size, _)| *size);
+        let seen = newest.map_or_else(Vec::new, |(_, note)| note.to_string().into_bytes());
+        let certified_size = copy.store().published().map_or(0, |head| head.size);
+        Holds { mirror_size: copy.next_index(), certified_size, seen }
+    }
 }
 
 /// What every task that needs the link shares.
@@ -201,8 +217,8 @@ async fn control(
 ) -> Result<Duration, LinkError> {
     let (mut writer, mut reader) = connection.open_bi().await?;
     writer.set_priority(1);
-    let Holds { mirror_size, seen } = shared.holds.borrow().clone();
-    writer.send(&Hello::Control { versions: VERSIONS.to_vec(), mirror_size, seen }).await?;
+    let Holds { mirror_size, certified_size, seen } = shared.holds.borrow().clone();
+    writer.send(&Hello::Control { versions: VERSIONS.to_vec(), mirror_size, certified_size, seen }).await?;
     let first: Order = reader.expect().await?;
     if let Order::Rejected(reject) = first {
         return Err(LinkError::Refused(reject));

@@ -18,7 +18,7 @@ use super::config::Config;
 use super::handle::{Options, RunError};
 use super::join::Network;
 use super::keys::Keys;
-use super::link::{self, LinkEvent, Shared};
+use super::link::{self, Holds, LinkEvent, Shared};
 use super::replay::{Keeper, replay};
 use super::rotation::Rotation;
 use super::store::{DiskError, Store};
@@ -65,7 +65,7 @@ impl Shell {
         let store = Store::open(&config.folder, &log)?;
         let record = store.record()?;
         let (mirror, snapshots) = restored(&log, &party, &keys, &store)?;
-        let holds = store.holds(record.as_ref());
+        let holds = Holds::of(store.ledger(), record.as_ref());
         let (declared, jobs) = (config.declared()?, store.jobs()?);
         let budgets = Budgets::open(&declared, budgets::load(&config.folder)?).map_err(RunError::Ledger)?;
         let seed = fresh_seed().map_err(|error| RunError::System(error.to_string()))?;
@@ -279,12 +279,14 @@ impl Shell {
                 Action::StoreEntries { entries, note } => self.store.store_entries(&entries, &note)?,
                 Action::StoreRecord(record) => {
                     self.store.store_record(&record)?;
-                    self.shared.holds.send_replace(self.store.holds(Some(&record)));
+                    self.shared.holds.send_replace(Holds::of(self.store.ledger(), Some(&record)));
                 }
                 Action::StoreCertificate { note, turn, policy } => {
                     self.store.know_keys(&self.agent.mirror().validated().log_vkeys())?;
                     self.store.store_certificate(&note, turn.as_ref(), policy.as_ref())?;
-                    self.rotation.trust(self.agent.mirror().certified());
+                    let certified = self.agent.mirror().certified();
+                    self.rotation.trust(certified);
+                    self.shared.holds.send_modify(|holds| holds.certified_size = certified.next_index());
                 }
                 Action::StoreFork(fork) => evidence::keep(self.store.folder(), self.clock.now_ms(), &fork)?,
                 Action::CompareView { source, size } => {

@@ -44,7 +44,6 @@ use leben_contracts::ledger::witness::WitnessRecord;
 use leben_protocol::frame::ContractId;
 use serde::de::DeserializeOwned;
 
-use super::link::Holds;
 use crate::agent::{Standing, Status};
 use crate::audit::{self, AuditEntry};
 use crate::gossip::Compared;
@@ -162,15 +161,6 @@ impl Store {
             false => reader.consistency(size, head.size).map_err(StoreError::from)?,
         };
         Ok(Some(Compared { root, proof, mine: head.note.clone() }))
-    }
-
-    /// What the coordinator is told on a new link, given what the witness signed last.
-    pub fn holds(&self, record: Option<&WitnessRecord>) -> Holds {
-        let copied = self.ledger.store().head().map(|head| (head.size, &head.note));
-        let signed = record.map(|record| (record.checkpoint().size, record.note()));
-        let newest = copied.into_iter().chain(signed).max_by_key(|(size, _)| *size);
-        let seen = newest.map_or_else(Vec::new, |(_, note)| note.to_string().into_bytes());
-        Holds { mirror_size: self.ledger.next_index(), seen }
     }
 
     /// Durable: leaves under the log's checkpoint.

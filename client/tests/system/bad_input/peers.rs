@@ -149,7 +149,7 @@ async fn strangers(deployment: &Deployment) {
     assert!(matches!(reader.expect().await.unwrap(), Answer::Network(_)));
     // Streams that are not questions end the link, with the reason.
     for hello in [
-        Hello::Control { versions: vec![1], mirror_size: 0, seen: Vec::new() },
+        Hello::Control { versions: vec![1], mirror_size: 0, certified_size: 0, seen: Vec::new() },
         Hello::Upload { contract, slot: 1, chunks: 1 },
         Hello::Watch { contract },
     ] {
