@@ -21,7 +21,7 @@ use leben_contracts::ledger::policy::{Policy, UnknownSigners};
 use leben_contracts::ledger::sequencer::TurnPoint;
 
 pub use asking::ASK_ENTRIES_MAX;
-use asking::Witness;
+use asking::{CORRECTIONS_MAX, Witness};
 use observed::Observed;
 
 /// What the shell has to do, in this order.
@@ -66,6 +66,11 @@ pub enum Action {
         party: String,
         /// The note.
         note: String,
+    },
+    /// A turn is final: remember its size durably before anything is acknowledged. Who signed before it may never be seen again.
+    RememberTurn {
+        /// That many entries.
+        size: u64,
     },
     /// Entries below `size` are final.
     Final {
@@ -197,6 +202,7 @@ impl Finality {
             asked: None,
             cosigned: 0,
             declined: 0,
+            corrections: 0,
             postponed: false,
         };
         self.witnesses.insert(party.to_owned(), witness);
@@ -219,7 +225,8 @@ impl Finality {
 
     /// Cosignature lines of a witness for the checkpoint on its way. Lines that do not verify are an error of that witness.
     pub fn handle_cosigned(&mut self, party: &str, size: u64, lines: &str) -> Result<(), String> {
-        if let Some(witness) = self.witnesses.get_mut(party) {
+        // Only an answer: what nobody asked for must not have it asked again.
+        if let Some(witness) = self.witnesses.get_mut(party).filter(|witness| witness.is_asked(size)) {
             witness.asked = None;
             witness.holds = witness.holds.max(size);
             witness.signed = witness.signed.max(size);
@@ -249,18 +256,26 @@ impl Finality {
         Ok(())
     }
 
+    /// Whether the witness has a question to answer.
+    pub fn is_asked(&self, party: &str) -> bool {
+        self.witnesses.get(party).is_some_and(|witness| witness.asked.is_some())
+    }
+
     /// The checkpoint that outside witnesses should see: the one being cosigned, or else the published one.
     pub fn shown(&self) -> Option<String> {
         self.cosigning.as_ref().map(|flight| flight.note.to_string()).or_else(|| self.published.clone())
     }
 
-    /// The witness would not sign; if it merely holds or has signed another size, it is asked again from there.
+    /// The witness would not sign; if it merely holds or has signed another size, it is asked again from there, a few times.
     pub fn handle_not_cosigned(&mut self, party: &str, mirror_size: u64, signed_size: u64) {
         if let Some(witness) = self.witnesses.get_mut(party)
             && let Some(asked) = witness.asked.take()
         {
-            if (asked.holds, asked.signed) == (mirror_size, signed_size) {
+            let same = (asked.holds, asked.signed) == (mirror_size, signed_size);
+            if same || witness.corrections >= CORRECTIONS_MAX {
                 witness.declined = asked.to;
+            } else {
+                witness.corrections += 1;
             }
             (witness.holds, witness.signed) = (mirror_size, signed_size);
         }
@@ -337,6 +352,9 @@ impl Finality {
         self.final_note = self.published.clone();
         if let Some(policy) = flight.policies.into_iter().next() {
             self.policy = policy;
+        }
+        if flight.turns {
+            self.actions.push_back(Action::RememberTurn { size: self.final_size });
         }
         self.actions.push_back(Action::Final { size: self.final_size });
     }

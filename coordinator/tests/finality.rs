@@ -95,7 +95,8 @@ fn nothing_is_begun_before_a_change_of_who_signs_is_final() {
     finality.begin(checkpoint(3), changed).unwrap();
     assert_eq!(published(&two_cosign(&mut finality, 3)).len(), 1);
     assert!(finality.is_busy());
-    assert_eq!(certified(&mut finality, 3), [Action::Final { size: 3 }]);
+    let remembered = [Action::RememberTurn { size: 3 }, Action::Final { size: 3 }];
+    assert_eq!(certified(&mut finality, 3), remembered, "in this order");
     assert!(!finality.is_busy());
 }
 
@@ -190,7 +191,8 @@ fn after_a_restart_on_a_turn_both_quorums_say_that_they_hold_it() {
     for (party, is_final) in [("h5", false), ("h6", false), ("h2", false), ("h4", true)] {
         assert!(finality.is_busy(), "nothing is begun before");
         finality.handle_certified(party, 3);
-        assert_eq!(actions(&mut finality), Vec::from_iter(is_final.then_some(Action::Final { size: 3 })), "{party}");
+        let remembered = [Action::RememberTurn { size: 3 }, Action::Final { size: 3 }];
+        assert_eq!(actions(&mut finality), if is_final { remembered.to_vec() } else { Vec::new() }, "{party}");
     }
     assert!(!finality.is_busy());
 }
@@ -209,4 +211,30 @@ fn with_nobody_to_hold_it_what_is_published_is_final_at_once() {
     let nobody = Policy::k_of_n(log().vkey(), &[], 0).unwrap();
     let mut finality = Finality::resume(checkpoint(3), nobody, None).unwrap();
     assert_eq!((actions(&mut finality), finality.final_size()), (vec![Action::Final { size: 3 }], 3));
+}
+
+#[test]
+fn whatever_one_party_answers_it_is_asked_a_few_times_only() {
+    let asks = |finality: &mut Finality| {
+        actions(finality).iter().filter(|action| matches!(action, Action::Ask { party, .. } if party == "h2")).count()
+    };
+    let mut finality = linked();
+    finality.begin(checkpoint(3), policy()).unwrap();
+    for i in 0..10_000 {
+        finality.handle_not_cosigned("h2", (i + 1) % 2, 0);
+    }
+    assert!((2..=16).contains(&asks(&mut finality)), "what it holds may be corrected, now and then");
+    let mut finality = linked();
+    finality.begin(checkpoint(3), policy()).unwrap();
+    for size in 0..10_000 {
+        finality.handle_cosigned("h2", size % 3, "").unwrap();
+    }
+    assert_eq!(asks(&mut finality), 1, "nobody had asked for those");
+    // The honest ones go on.
+    for n in 3..5 {
+        let name = format!("h{n}");
+        let line = signer(&name, n).sign(checkpoint(3).text(), 5).to_string();
+        finality.handle_cosigned(&name, 3, &line).unwrap();
+    }
+    assert_eq!(published(&actions(&mut finality)).len(), 1);
 }

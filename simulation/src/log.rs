@@ -35,6 +35,7 @@ pub struct Log {
     head: Option<Note>,
     published: Option<String>,
     certificates: BTreeMap<u64, String>,
+    final_turn: u64,
     writer: Option<Writer>,
 }
 
@@ -86,6 +87,7 @@ impl Log {
             head: self.head.clone(),
             published: self.published.clone(),
             certificates: self.certificates.clone(),
+            final_turn: self.final_turn,
             writer: None,
         }
     }
@@ -97,25 +99,32 @@ impl Log {
         let published = self.published.as_ref().map(|note| Note::parse(note.as_bytes()).unwrap());
         let checkpoint = published.as_ref().map(|note| Checkpoint::of(note).unwrap());
         let final_size = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
+        let is_final = self.final_turn >= final_size;
         let (mut points, mut turns, mut before) = (VecDeque::new(), Turns::default(), None);
+        let mut policy = None;
         for (index, leaf) in (0..).zip(&self.leaves) {
             let entry = Entry::parse(leaf).unwrap();
             builder.append(leaf.clone()).unwrap();
             follower.apply(&entry).unwrap();
             if let Some(turn) = turns.step(&entry.action().kind, || follower.replay().witness_policy()) {
                 points.push_back(TurnPoint { size: index + 1, root: builder.tree().root(), policy: turn.new });
-                before = turn.old.filter(|_| index + 1 == final_size).or(before);
+                before = turn.old.filter(|_| index + 1 == final_size && !is_final).or(before);
             }
-            match index < final_size {
-                true => certain.apply(index, &entry).unwrap(),
-                false => committed.push_back(entry),
+            if index + 1 == final_size {
+                policy = turns.policy().cloned();
             }
+            committed.push_back(entry);
         }
-        let root = checkpoint.map_or([0; 32], |checkpoint| checkpoint.root);
-        let policy = policy_of(&certain);
+        for index in 0..final_size - u64::from(before.is_some()) {
+            certain.apply(index, &committed.pop_front().unwrap()).unwrap();
+        }
+        let hashes: Vec<Hash> =
+            self.leaves[..certain.next_index() as usize].iter().map(|leaf| leaf_hash(leaf)).collect();
+        let root = if hashes.is_empty() { [0; 32] } else { root_of(&hashes) };
+        let policy = policy.unwrap_or_else(|| policy_of(&State::new(ORIGIN)));
         let finality = match published {
-            Some(note) => Finality::resume(note, policy, before).unwrap(),
-            None => Finality::new(0, None, policy),
+            Some(note) if !is_final => Finality::resume(note, policy, before).unwrap(),
+            note => Finality::new(final_size, note.map(|note| note.to_string()), policy),
         };
         let sequencer = Sequencer::new(signer(), builder, follower).unwrap();
         self.writer = Some(Writer { sequencer, finality, committed, turns: points, certain, root });
@@ -216,6 +225,7 @@ impl Log {
                 Action::Show { party, note } => {
                     wishes.push(Wish::Order(party, Order::Publish { note: note.into_bytes() }))
                 }
+                Action::RememberTurn { size } => self.final_turn = size,
                 Action::Final { size } => {
                     while writer.certain.next_index() < size {
                         let entry = writer.committed.pop_front().expect("a committed entry");

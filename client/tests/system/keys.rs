@@ -285,6 +285,20 @@ fn the_admins_revoke_a_hospital_and_the_others_go_on() {
     deployment.export("exported");
 }
 
+/// Those who signed before a revocation include the revoked one, and any of the others may be away after it: a coordinator that is killed
+/// right after it and started again needs none of them a second time.
+#[test]
+fn a_coordinator_that_is_killed_after_a_revocation_goes_on_with_those_who_are_left() {
+    let mut deployment = Deployment::running(100);
+    deployment.worker("delft", &["keys", "revoke", "--code", "key_stolen", "--yes"]).ok();
+    deployment.workers.get_mut("delft").unwrap().wait_for("revoked in entry");
+    deployment.coordinator.take().unwrap().kill();
+    deployment.workers.remove("cluj").unwrap().kill();
+    deployment.serve();
+    // Final with two of three.
+    deployment.keygen("late", 0);
+}
+
 #[test]
 fn an_invite_that_is_over_or_somebody_elses_is_refused_by_name() {
     let mut deployment = Deployment::new();

@@ -8,6 +8,9 @@ use super::{Action, Finality};
 /// Most entries that a witness is asked to take in at once: it holds them in memory until it has signed.
 pub const ASK_ENTRIES_MAX: u64 = 4096;
 
+/// How often one link may correct what was thought to be held, and be asked again at once: once is what a lost copy needs.
+pub(super) const CORRECTIONS_MAX: u8 = 8;
+
 #[derive(Debug)]
 pub(super) struct Witness {
     /// Entries in its copy of the log.
@@ -20,6 +23,8 @@ pub(super) struct Witness {
     pub(super) cosigned: u64,
     /// Size that it will not cosign, for a reason that asking again does not change.
     pub(super) declined: u64,
+    /// Answers over this link that said it holds something else than was thought.
+    pub(super) corrections: u8,
     /// It would cosign that size later.
     pub(super) postponed: bool,
 }
@@ -29,6 +34,13 @@ pub(super) struct Asked {
     pub(super) holds: u64,
     pub(super) signed: u64,
     pub(super) to: u64,
+}
+
+impl Witness {
+    /// Whether this is the size it was asked to cosign.
+    pub(super) fn is_asked(&self, size: u64) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.to == size)
+    }
 }
 
 impl Finality {

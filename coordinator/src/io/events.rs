@@ -1,15 +1,49 @@
 //! What the streams tell the jobs.
 
+use std::sync::Arc;
+
 use leben_protocol::frame::{ContractId, JobReport, Order, Progress, UploadTrailer};
 use leben_protocol::reject::Reject;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::spool::UploadId;
 use crate::model::Model;
 use crate::round::Wanted;
 
+/// Orders that may wait for one worker; a worker that lets more pile up has stopped reading.
+const ORDERS_MAX: usize = 1024;
+
 /// Orders to one worker's link.
-pub type Orders = mpsc::Sender<Order>;
+#[derive(Clone)]
+pub struct Orders {
+    waiting: mpsc::Sender<Order>,
+    cut: Arc<Notify>,
+}
+
+impl Orders {
+    /// For a new link: what comes of it, and the word that the link is of no use and has to end.
+    pub fn new() -> (Orders, mpsc::Receiver<Order>, Arc<Notify>) {
+        let (waiting, orders) = mpsc::channel(ORDERS_MAX);
+        let cut = Arc::new(Notify::new());
+        (Orders { waiting, cut: cut.clone() }, orders, cut)
+    }
+
+    /// Whether the order waits for the worker now. If it does not read, its link ends: it makes a new one, and is told everything anew.
+    pub fn give(&self, party: &str, order: Order) -> bool {
+        let given = self.waiting.try_send(order);
+        if let Err(TrySendError::Full(_)) = given {
+            tracing::warn!(%party, "the worker does not take its orders; its link is cut");
+            self.cut.notify_one();
+        }
+        given.is_ok()
+    }
+
+    /// Whether both are the same link's.
+    pub fn is_same(&self, other: &Orders) -> bool {
+        self.waiting.same_channel(&other.waiting)
+    }
+}
 
 /// What happened.
 pub enum Event {
@@ -81,4 +115,21 @@ pub enum Event {
         /// Its progress from now on.
         reply: oneshot::Sender<Option<watch::Receiver<Progress>>>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_does_not_read_is_cut_whoever_else_holds_its_orders() {
+        let (orders, mut waiting, cut) = Orders::new();
+        let held_elsewhere = orders.clone();
+        let order = || Order::ViewAsked { by: "basel".to_owned() };
+        assert!((0..ORDERS_MAX).all(|_| orders.give("aker", order())));
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, cut.notified()).await.is_err(), "nothing is wrong yet");
+        assert!(!held_elsewhere.give("aker", order()));
+        cut.notified().await;
+        assert!(waiting.recv().await.is_some() && orders.is_same(&held_elsewhere));
+    }
 }

@@ -67,7 +67,10 @@ impl Sequence {
 
     /// One whose clock is behind an entry's time is asked again later, any other refusal stands.
     pub(super) fn hear_refusal(&mut self, party: &str, mirror_size: u64, size: u64, reject: &Reject) {
-        tracing::warn!(%party, size, mirror_size, %reject, "a witness did not cosign");
+        match self.finality.is_asked(party) {
+            true => tracing::warn!(%party, size, mirror_size, %reject, "a witness did not cosign"),
+            false => tracing::debug!(%party, %reject, "a refusal that nobody asked for"),
+        }
         match reject.kind() {
             Some(RejectCode::ClockSkew) => {
                 self.door.drift.handle_postponed(now_ms());

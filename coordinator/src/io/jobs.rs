@@ -196,14 +196,9 @@ impl Jobs {
                 self.carry_out(contract)
             }
             Event::Upload { hospital, contract, slot, chunks, reply } => {
-                let unknown = || match self.ledger.is_certified() {
-                    true => Reject::new(RejectCode::UnknownContract, "no job of this contract runs here"),
-                    false => Reject::new(
-                        RejectCode::NotReady,
-                        "the coordinator was started, and its jobs go on once a quorum has said that it holds what is published",
-                    ),
-                };
-                let answer = self.jobs.get(&contract).ok_or_else(unknown);
+                let unknown = || Reject::new(RejectCode::UnknownContract, "no job of this contract runs here");
+                let certified = self.ledger.must_be_certified();
+                let answer = certified.and_then(|()| self.jobs.get(&contract).ok_or_else(unknown));
                 let _ = reply.send(answer.and_then(|job| job.expects_upload(&hospital, slot, chunks)));
                 Ok(())
             }
@@ -309,11 +304,9 @@ impl Jobs {
     }
 
     fn send(&mut self, contract: ContractId, hospital: &str, order: leben_protocol::frame::JobOrder) {
-        let Some(orders) = self.links.get(hospital) else { return };
-        if orders.try_send(Order::Job { contract, order }).is_err() {
-            // Full or closed: the link is of no use; its end will be reported by the task that owns it.
-            tracing::warn!(%hospital, "the hospital does not take its orders; its link is given up");
-            self.links.remove(hospital);
+        if let Some(orders) = self.links.get(hospital) {
+            // Full or closed: the link's end is reported by the task that owns it.
+            orders.give(hospital, Order::Job { contract, order });
         }
     }
 

@@ -148,6 +148,12 @@ impl Ledger {
         self.with_final(|state, _| *self.0.finals.borrow() == state.next_index())
     }
 
+    /// What is done on the ground of something final waits for that.
+    pub fn must_be_certified(&self) -> Result<(), Reject> {
+        let text = "the coordinator was started, and goes on once a quorum has said that it holds what is published";
+        self.is_certified().then_some(()).ok_or_else(|| Reject::new(RejectCode::NotReady, text))
+    }
+
     /// Hears of each growth of the final part, and when a quorum is known to hold what was published before a start.
     pub fn watch_final(&self) -> watch::Receiver<u64> {
         self.0.finals.subscribe()
@@ -335,11 +341,6 @@ pub(super) struct Waiter {
 pub(super) struct Callers {
     pub(super) waiters: VecDeque<Waiter>,
     pub(super) links: BTreeMap<String, Orders>,
-}
-
-/// The policy in force: none before the first validators.
-pub(super) fn policy_of(state: &State, log: &VerifierKey) -> Result<Policy, Fatal> {
-    state.witness_policy().map_or_else(|| no_policy(log), Ok)
 }
 
 /// The policy before the first validators: the log's signature alone.

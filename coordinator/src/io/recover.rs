@@ -20,7 +20,7 @@ use super::author::Author;
 use super::clock::now_ms;
 use super::door::Door;
 use super::fatal::Fatal;
-use super::ledger::{Callers, Final, policy_of};
+use super::ledger::{Callers, Final, no_policy};
 use super::metrics::Metrics;
 use super::sequence::{REPLAY_STEP, Sequence, broken};
 use crate::drift;
@@ -35,7 +35,11 @@ struct Replayed {
     /// Every quorum that may have made a checkpoint final which this folder does not know: the one of the published size and
     /// those of everything committed since.
     policies: Vec<Policy>,
-    /// The policy before the last published entry, if that one changed it.
+    /// Whether what is published is known to be final.
+    is_final: bool,
+    /// The policy in force at the published size.
+    policy: Option<Policy>,
+    /// The policy before the last published entry, if that one is a turn which is not known to be final.
     before: Option<Policy>,
     /// Turns that are not final yet.
     points: VecDeque<TurnPoint>,
@@ -59,7 +63,10 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
     let mut certain = take_up(&mut snapshots, store, origin, published);
     let taken_up = certain.next_index();
     let mut policies = Vec::from_iter(certain.witness_policy().filter(|_| taken_up == published));
-    let (mut points, mut turns, mut before) = (VecDeque::new(), Turns::new(certain.witness_policy()), None);
+    let (mut points, mut turns) = (VecDeque::new(), Turns::new(certain.witness_policy()));
+    let (mut policy, mut before) = (certain.witness_policy(), None);
+    // A snapshot is only made of what is final.
+    let is_final = taken_up == published || store.final_turn().map_err(broken)? >= published;
     let mut follower = Follower::resume(origin, taken_up, certain.now_ms(), Recorded::new(certain.clone()));
     let mut from = taken_up;
     while from < size {
@@ -75,20 +82,24 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
             {
                 policies.push(policy.clone());
             }
+            if index + 1 == published {
+                policy = turns.policy().cloned();
+            }
             let Some(turn) = turn else { continue };
             if index + 1 == published {
-                before = turn.old;
+                before = turn.old.filter(|_| !is_final);
             } else if index >= published {
                 let root = reader.root_at(index + 1, size).map_err(broken)?;
                 points.push_back(TurnPoint { size: index + 1, root, policy: turn.new });
             }
         }
-        while let Some(applied) = follower.replay_mut().take(published) {
+        // Those whom that turn sends away have to say that they hold it, and are let in by the keys of before it.
+        while let Some(applied) = follower.replay_mut().take(published - u64::from(before.is_some())) {
             certain.follow(applied).map_err(broken)?;
         }
         from = to;
     }
-    Ok(Replayed { follower, certain, snapshots, policies, before, points })
+    Ok(Replayed { follower, certain, snapshots, policies, is_final, policy, before, points })
 }
 
 /// The published checkpoint. It was cosigned when it was published: what is not, any more, was changed since.
@@ -104,10 +115,10 @@ fn published_note(reader: &LogReader, policy: &Policy, observers: &[VerifierKey]
     Ok(policy.with_observers(observers).known_lines(&note))
 }
 
-fn root_of(reader: &LogReader, published: u64, size: u64) -> Result<Hash, Fatal> {
-    match published {
+fn root_of(reader: &LogReader, certain: u64, size: u64) -> Result<Hash, Fatal> {
+    match certain {
         0 => Ok([0; 32]),
-        _ => reader.root_at(published, size).map_err(broken),
+        _ => reader.root_at(certain, size).map_err(broken),
     }
 }
 
@@ -127,16 +138,16 @@ impl Sequence {
         let log: VerifierKey = signer.vkey().clone();
         let (size, reader) = (store.size(), store.reader());
         let published = store.published().map_or(0, |head| head.size);
-        let Replayed { follower, certain, snapshots, policies, before, points: turns } =
+        let Replayed { follower, certain, snapshots, policies, is_final, policy, before, points: turns } =
             replay(&store, origin, published)?;
-        let policy = policy_of(&certain, &log)?;
+        let policy = policy.map_or_else(|| no_policy(&log), Ok)?;
         let note = (published > 0).then(|| published_note(&reader, &policy, &observers)).transpose()?;
         let finality = match note {
-            // A snapshot is only made of what is final.
-            Some(note) if snapshots.size() < published => Finality::resume(note, policy, before).map_err(broken)?,
+            Some(note) if !is_final => Finality::resume(note, policy, before).map_err(broken)?,
             note => Finality::new(published, note.map(|note| note.to_string()), policy),
         };
-        let final_part = Final { state: certain, root: root_of(&reader, published, size)? };
+        let root = root_of(&reader, certain.next_index(), size)?;
+        let final_part = Final { state: certain, root };
         let builder = store.builder().map_err(broken)?;
         let sequencer = Sequencer::new(signer, builder, follower).map_err(broken)?;
         let callers = Callers::default();

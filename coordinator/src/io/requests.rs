@@ -115,7 +115,7 @@ async fn append(party: &str, envelope: Vec<u8>, wait_final: bool, service: &Arc<
 
 fn may_read_state(party: &str, contract: &ContractId, service: &Arc<Service>) -> Result<(), Reject> {
     match service.ledger.is_owner(party, contract) {
-        true => Ok(()),
+        true => service.ledger.must_be_certified(),
         false => Err(Reject::new(RejectCode::NotAllowed, format!("{party} is no data owner of this contract"))),
     }
 }
@@ -129,6 +129,7 @@ fn result_path(party: &str, contract: &ContractId, service: &Arc<Service>) -> Re
         let text = format!("{party} is not the recipient of this contract");
         return Err(Reject::new(RejectCode::NotAllowed, text));
     }
+    service.ledger.must_be_certified()?;
     if !service.ledger.is_delivered(contract) {
         return Err(Reject::new(RejectCode::NotFound, "the result is not delivered yet"));
     }

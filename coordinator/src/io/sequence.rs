@@ -30,6 +30,9 @@ use crate::finality::{Action, Finality};
 /// Entries replayed at a time when a log is taken up.
 pub(super) const REPLAY_STEP: u64 = 4096;
 
+/// Commands taken before something is committed and carried out: reports come from peers, and must not keep appends waiting.
+const TAKEN_MAX: usize = 1024;
+
 /// The log, its state machine, and what is on its way to finality.
 pub(super) struct Sequence {
     pub(super) store: LogStore,
@@ -77,10 +80,13 @@ impl Sequence {
                 Err(_) => self.handle_timeout(now_ms()),
             }
             // Whatever else waits already goes into the same batch; an idle ledger commits at once.
+            let mut taken = 1;
             while batch.len() < self.batch_max
+                && taken < TAKEN_MAX
                 && let Ok(next) = commands.try_recv()
             {
                 self.take(next, &mut batch)?;
+                taken += 1;
             }
             tokio::task::block_in_place(|| self.commit(batch))?;
             self.begin_flight()?;
@@ -108,7 +114,7 @@ impl Sequence {
                 self.let_in(&party, batch)?;
             }
             Command::Down { party, orders, reply } => {
-                let current = self.callers.links.get(&party).is_some_and(|link| link.same_channel(&orders));
+                let current = self.callers.links.get(&party).is_some_and(|link| link.is_same(&orders));
                 if current {
                     self.callers.links.remove(&party);
                     self.finality.handle_down(&party);
@@ -209,6 +215,7 @@ impl Sequence {
                     self.begin_flight()?;
                 }
                 Action::Show { party, note } => self.order(&party, Order::Publish { note: note.into_bytes() }),
+                Action::RememberTurn { size } => self.store.remember_turn(size).map_err(broken)?,
                 Action::Final { size } => {
                     self.handle_final(size, ledger)?;
                     self.begin_flight()?;
@@ -219,6 +226,9 @@ impl Sequence {
     }
 
     fn ask(&mut self, party: &str, entries: Range<u64>, old: u64, note: Option<&str>) -> Result<(), Fatal> {
+        if !self.callers.links.contains_key(party) {
+            return Ok(());
+        }
         let reader = self.store.reader();
         let size = self.store.size();
         let to = entries.end;
@@ -254,10 +264,9 @@ impl Sequence {
     }
 
     fn order(&mut self, party: &str, order: Order) {
-        let Some(link) = self.callers.links.get(party) else { return };
-        if link.try_send(order).is_err() {
-            tracing::warn!(%party, "the witness does not take its orders; its link is given up");
-            self.callers.links.remove(party);
+        if let Some(link) = self.callers.links.get(party)
+            && !link.give(party, order)
+        {
             self.finality.handle_down(party);
         }
     }

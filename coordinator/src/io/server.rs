@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::author::Author;
 use super::clock::now_ms;
-use super::events::Event;
+use super::events::{Event, Orders};
 use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::spool::Spool;
@@ -25,9 +25,6 @@ use super::{requests, uploads};
 
 /// The protocol version this program speaks.
 pub const VERSION: u16 = 1;
-
-/// Orders that may wait for one worker; a worker that lets more pile up has stopped reading.
-const ORDERS_MAX: usize = 1024;
 
 /// How long a link whose key is out of force has for answers that are on their way.
 const ANSWERS: std::time::Duration = std::time::Duration::from_millis(300);
@@ -174,23 +171,33 @@ async fn control(
         return writer.finish_and_wait().await;
     }
     writer.send(&Order::Welcome { version: VERSION, network: network(&service.ledger) }).await?;
-    let (orders, mut waiting) = mpsc::channel(ORDERS_MAX);
+    let (orders, mut waiting, cut) = Orders::new();
     service.ledger.witness_up(party, (mirror_size, certified_size), seen, orders.clone()).await;
     service.views.up(party, orders.clone());
     let up = Event::Link { hospital: party.to_owned(), orders: Some(orders.clone()) };
     let _ = service.events.send(up).await;
-    let result = loop {
-        tokio::select! {
-            order = waiting.recv() => match order {
-                Some(order) => if let Err(error) = writer.send(&order).await { break Err(error) },
-                None => break Ok(()),
-            },
-            report = reader.recv::<Report>() => match report {
-                Ok(Some(report)) => handle_report(party, report, service).await,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            },
-            error = link.closed() => break Err(error),
+    let serve = async {
+        loop {
+            tokio::select! {
+                order = waiting.recv() => match order {
+                    Some(order) => if let Err(error) = writer.send(&order).await { break Err(error) },
+                    None => break Ok(()),
+                },
+                report = reader.recv::<Report>() => match report {
+                    Ok(Some(report)) => handle_report(party, report, service).await,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                },
+                error = link.closed() => break Err(error),
+            }
+        }
+    };
+    let result = tokio::select! {
+        result = serve => result,
+        // Sending may be what it hangs in.
+        () = cut.notified() => {
+            let text = "more orders wait for this worker than it takes; it is told everything anew on a new link";
+            Err(LinkError::Misbehaved(Reject::new(RejectCode::Busy, text)))
         }
     };
     service.views.down(party, &orders);

@@ -43,7 +43,7 @@ impl Views {
     /// It ended, unless a newer one has taken its place.
     pub fn down(&self, party: &str, orders: &Orders) {
         self.with(|state| {
-            if state.links.get(party).is_some_and(|link| link.same_channel(orders)) {
+            if state.links.get(party).is_some_and(|link| link.is_same(orders)) {
                 state.links.remove(party);
                 state.relay.handle_down(party);
             }
@@ -55,8 +55,7 @@ impl Views {
         let passed = self.with(|state| {
             let Some(link) = state.links.get(of).cloned() else { return Ok(false) };
             state.relay.handle_ask(now_ms(), by, of)?;
-            // A full channel is a hospital that does not read; the ledger's writer sees to that.
-            Ok(link.try_send(Order::ViewAsked { by: by.to_owned() }).is_ok())
+            Ok(link.give(of, Order::ViewAsked { by: by.to_owned() }))
         });
         self.count(passed);
     }
@@ -69,7 +68,7 @@ impl Views {
         let passed = self.with(|state| {
             state.relay.handle_view(from, to, view.len())?;
             let Some(link) = state.links.get(to) else { return Ok(false) };
-            Ok(link.try_send(Order::View { of: from.to_owned(), view }).is_ok())
+            Ok(link.give(to, Order::View { of: from.to_owned(), view }))
         });
         self.count(passed);
     }

@@ -1,10 +1,13 @@
 //! The published certificates (see [`crate::ledger::turn`]): one file for each turn, there before the checkpoint that covers it.
 
-use super::durable::{is_there, names, read_at_most, remove};
+use super::durable::{is_there, names, read_at_most, read_if_there, remove};
 use super::{LogReader, LogStore, ReadError, StoreError, durable_replace, ensure_dir};
-use crate::ledger::checkpoint::CheckpointError;
+use crate::ledger::checkpoint::{CheckpointError, parse_size};
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::turn;
+
+/// In the state folder: how far turns are final.
+const FINAL_TURN: &str = "turn";
 
 impl LogStore {
     /// Publishes the certificate of a turn; the caller has checked both quorums. One whose checkpoint is published already stays as it is:
@@ -25,10 +28,30 @@ impl LogStore {
         })
     }
 
+    /// Remembers that the turn which ends a log of `size` entries is final: the quorum before it and the one after it hold it, and the
+    /// one before, of which some may never be seen again, need not say so a second time.
+    ///
+    /// # Errors
+    /// [`StoreError`]: exit.
+    pub fn remember_turn(&mut self, size: u64) -> Result<(), StoreError> {
+        self.step(|store| durable_replace(&store.state.join(FINAL_TURN), format!("{size}\n").as_bytes()))
+    }
+
+    /// Size of the log up to the last turn that is known to be final; 0 where none is.
+    ///
+    /// # Errors
+    /// [`StoreError`]: exit.
+    pub fn final_turn(&self) -> Result<u64, StoreError> {
+        let path = self.state.join(FINAL_TURN);
+        let Some(bytes) = read_if_there(&path, 32)? else { return Ok(0) };
+        let size = std::str::from_utf8(&bytes).ok().and_then(|text| parse_size(text.strip_suffix('\n')?));
+        size.ok_or_else(|| StoreError::Corrupt { path, why: "it is no number of entries; remove it".to_owned() })
+    }
+
     /// Removes what a crash left half written.
     pub(super) fn drop_leftovers(&self) -> Result<(), StoreError> {
         let (public, state) = (&self.public, &self.state);
-        [public.join("checkpoint.tmp"), public.join("policy.tmp"), state.join("HEAD.tmp")]
+        [public.join("checkpoint.tmp"), public.join("policy.tmp"), state.join("HEAD.tmp"), state.join("turn.tmp")]
             .iter()
             .try_for_each(|p| remove(p))?;
         let dir = public.join(turn::FOLDER);

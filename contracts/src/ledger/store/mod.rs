@@ -20,6 +20,7 @@
 //! | `staging/` | before HEAD names it | yes | nobody (hash) | nothing, one batch |
 //! | `snapshot` | yes: the log is replayed | yes: the rest is replayed | who can write the folder | what is going on in the network |
 //! | `snapshot.parts/` | the same | yes: then the log is replayed | the same | about 500 bytes an entry |
+//! | `turn` | yes: the quorum of before the last turn says again that it holds it | yes, the same | who can write the folder | one number |
 //! | `log-keys` | no: HEAD may be refused | no, the same | who can write the folder | one line a Handover |
 //! | tiles | no | no: root differs | nobody (root) | about 40 bytes an entry and the entry |
 //! | `checkpoint` | yes, published again | no: refused as older | key and a quorum | nothing |
