@@ -145,7 +145,8 @@ impl VerifierKey {
         let signature: &[u8; 64] = signature.try_into().map_err(|_| refused())?;
         let message = match time_s {
             None => text.as_bytes().to_vec(),
-            Some(0) => return Err(refused()),
+            // C2SP tlog-cosignature: not 0, and it fits a signed integer of 64 bits.
+            Some(time_s) if time_s == 0 || i64::try_from(time_s).is_err() => return Err(refused()),
             Some(time_s) => cosignature_message(text, time_s),
         };
         self.key.verify_strict(&message, signature).map_err(|_| refused())?;

@@ -39,6 +39,13 @@ fn the_two_kinds_of_key_do_not_stand_for_each_other() {
 }
 
 #[test]
+fn a_cosignature_s_time_is_positive_in_64_signed_bits() {
+    let witness = signer(KeyType::Cosignature);
+    let verifies = |time_s| witness.vkey().verify("t\n", &witness.sign("t\n", time_s)).is_ok();
+    assert_eq!([0, 1, u64::MAX >> 1, 1 << 63, u64::MAX].map(verifies), [false, true, true, false, false]);
+}
+
+#[test]
 fn vkeys_have_one_spelling() {
     let vkey = signer(KeyType::Cosignature).vkey().clone();
     let text = vkey.to_string();

@@ -4,11 +4,14 @@
 //! `floor((n + f) / 2) + 1`; the log stays live when it is at most `n - f`. [`safe_threshold`] computes it.
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::note::{KeyType, Note, NoteError, SignatureLine, VerifierKey};
+use super::note::{Note, NoteError, SignatureLine, VerifierKey};
 use std::collections::BTreeMap;
 use std::fmt;
 
 mod observers;
+mod reading;
+
+use reading::Reading;
 
 /// Largest policy file, in bytes.
 pub const POLICY_BYTES_MAX: usize = 256 * 1024;
@@ -143,7 +146,7 @@ impl Policy {
         Ok(Self { logs: reading.logs, witnesses: reading.witnesses, groups: reading.groups, quorum })
     }
 
-    /// The key of the log with this origin.
+    /// The key of the log with this origin, the first of them.
     #[must_use]
     pub fn log(&self, origin: &str) -> Option<&VerifierKey> {
         self.logs.iter().map(|l| &l.vkey).find(|vkey| vkey.name() == origin)
@@ -185,11 +188,12 @@ impl Policy {
     /// stands without it.
     pub fn evaluate(&self, note: &Note, unknown: UnknownSigners) -> Result<Satisfied, PolicyError> {
         let checkpoint = Checkpoint::of(note)?;
-        let log = self.log(&checkpoint.origin).ok_or_else(|| PolicyError::UnknownLog(checkpoint.origin.clone()))?;
-        note.verify(log).map_err(PolicyError::Signature)?;
+        self.check_log(note, &checkpoint.origin)?;
         let cosigners = self.cosigners(note)?;
+        let by_log = |line: &SignatureLine| self.logs().any(|log| log.name() == checkpoint.origin && line.is_by(log));
+        let verified = |line: &SignatureLine| self.is_witness(line) || by_log(line);
         if unknown == UnknownSigners::Refuse
-            && let Some(line) = note.signatures().iter().find(|line| !line.is_by(log) && !self.is_witness(line))
+            && let Some(line) = note.signatures().iter().find(|line| !verified(line))
         {
             return Err(PolicyError::UnknownSigner(line.name.clone()));
         }
@@ -219,6 +223,20 @@ impl Policy {
     #[must_use]
     pub fn is_listed(&self, line: &SignatureLine) -> bool {
         self.is_witness(line) || self.logs.iter().any(|log| line.is_by(&log.vkey))
+    }
+
+    /// The log's signature, by any of its keys that the policy lists: there are two around a change of the key. A line by a listed key that
+    /// does not verify is an error.
+    fn check_log(&self, note: &Note, origin: &str) -> Result<(), PolicyError> {
+        let mut found = Err(PolicyError::UnknownLog(origin.to_owned()));
+        for log in self.logs().filter(|log| log.name() == origin) {
+            match note.verify(log) {
+                Ok(_) => found = Ok(()),
+                Err(missing @ NoteError::Missing(_)) => found = found.or(Err(PolicyError::Signature(missing))),
+                Err(error) => return Err(PolicyError::Signature(error)),
+            }
+        }
+        found
     }
 
     fn cosigners(&self, note: &Note) -> Result<Vec<(String, u64)>, PolicyError> {
@@ -251,7 +269,8 @@ impl Policy {
         }
     }
 
-    fn quorum_time(&self, cosigners: &[(String, u64)]) -> Option<u64> {
+    /// The latest time by which a whole quorum of these stands (Unix seconds); `None` without one, and for `quorum none`.
+    pub(crate) fn quorum_time(&self, cosigners: &[(String, u64)]) -> Option<u64> {
         if self.quorum == "none" {
             return None;
         }
@@ -277,117 +296,6 @@ impl fmt::Display for Policy {
             writeln!(f, "group {} {} {}", group.name, group.threshold, group.members.join(" "))?;
         }
         writeln!(f, "quorum {}", self.quorum)
-    }
-}
-
-#[derive(Default)]
-struct Reading {
-    logs: Vec<Listed>,
-    witnesses: Vec<Listed>,
-    groups: Vec<Group>,
-    quorum: Option<String>,
-}
-
-impl Reading {
-    fn line(&mut self, line: &str) -> Result<(), String> {
-        let words: Vec<&str> = line.split([' ', '\t']).filter(|w| !w.is_empty()).collect();
-        match words.as_slice() {
-            [] => Ok(()),
-            [first, ..] if first.starts_with('#') => Ok(()),
-            ["log", vkey, url @ ..] => self.log(vkey, url),
-            ["witness", name, vkey, url @ ..] => self.witness(name, vkey, url),
-            ["group", name, threshold, members @ ..] => self.group(name, threshold, members),
-            ["quorum", name] => self.set_quorum(name),
-            [other, ..] => {
-                Err(format!("`{other}` is not a line of `log`, `witness`, `group` or `quorum` with the words it needs"))
-            }
-        }
-    }
-
-    fn log(&mut self, vkey: &str, url: &[&str]) -> Result<(), String> {
-        let vkey = self.vkey(vkey, KeyType::Ed25519)?;
-        self.logs.push(Listed { name: String::new(), vkey, url: one_url(url)? });
-        Ok(())
-    }
-
-    fn witness(&mut self, name: &str, vkey: &str, url: &[&str]) -> Result<(), String> {
-        self.new_name(name)?;
-        let vkey = self.vkey(vkey, KeyType::Cosignature)?;
-        self.witnesses.push(Listed { name: name.to_owned(), vkey, url: one_url(url)? });
-        Ok(())
-    }
-
-    /// One public key in one place only: a key listed twice would count twice, and a log must not witness itself.
-    fn vkey(&self, text: &str, kind: KeyType) -> Result<VerifierKey, String> {
-        let vkey = VerifierKey::parse(text).map_err(|e| e.to_string())?;
-        if vkey.kind() != kind {
-            return Err("a log's key is of type 0x01, a witness's of type 0x04".to_owned());
-        }
-        if self.logs.iter().chain(&self.witnesses).any(|l| l.vkey.key() == vkey.key()) {
-            return Err(format!("the public key of `{}` is listed twice", vkey.name()));
-        }
-        Ok(vkey)
-    }
-
-    fn group(&mut self, name: &str, threshold: &str, members: &[&str]) -> Result<(), String> {
-        self.new_name(name)?;
-        let threshold = match threshold {
-            "all" => members.len(),
-            "any" => 1,
-            k => k
-                .parse::<usize>()
-                .ok()
-                .filter(|n| n.to_string() == k)
-                .ok_or("the threshold is `all`, `any` or a decimal")?,
-        };
-        if threshold < 1 || threshold > members.len() {
-            return Err(format!(
-                "a threshold of {threshold} cannot be met by {} members, or means nothing",
-                members.len()
-            ));
-        }
-        for (i, member) in members.iter().enumerate() {
-            if !self.is_defined(member) {
-                return Err(format!("`{member}` is not defined on a line above"));
-            }
-            let taken = |m: &[String]| m.iter().any(|m| m == member);
-            if members.iter().take(i).any(|m| m == member) || self.groups.iter().any(|g| taken(&g.members)) {
-                return Err(format!("`{member}` is a group member twice, so its signature would count twice"));
-            }
-        }
-        let members = members.iter().map(|m| (*m).to_owned()).collect();
-        self.groups.push(Group { name: name.to_owned(), threshold, members });
-        Ok(())
-    }
-
-    fn set_quorum(&mut self, name: &str) -> Result<(), String> {
-        if self.quorum.is_some() {
-            return Err("a second `quorum` line".to_owned());
-        }
-        if name != "none" && !self.is_defined(name) {
-            return Err(format!("`{name}` is not defined on a line above"));
-        }
-        self.quorum = Some(name.to_owned());
-        Ok(())
-    }
-
-    fn is_defined(&self, name: &str) -> bool {
-        self.witnesses.iter().any(|w| w.name == name) || self.groups.iter().any(|g| g.name == name)
-    }
-
-    fn new_name(&self, name: &str) -> Result<(), String> {
-        if name == "none" || self.is_defined(name) {
-            return Err(format!("the name `{name}` is taken"));
-        }
-        Ok(())
-    }
-}
-
-fn one_url(words: &[&str]) -> Result<Option<String>, String> {
-    match words {
-        [] => Ok(None),
-        [url] => Ok(Some((*url).to_owned())),
-        _ => Err("too many words".to_owned()),
     }
 }
 

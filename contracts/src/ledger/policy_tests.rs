@@ -1,5 +1,6 @@
 use super::*;
 use crate::ledger::key::PublicKey;
+use crate::ledger::note::{KeyType, NoteSigner};
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -96,6 +97,30 @@ fn an_observer_is_shown_and_never_counted() {
     assert_eq!(parse(&renamed).unwrap().observers().count(), 0);
     let addressed = text.replace(&format!("{outside}"), &format!("{outside} http://x"));
     assert_eq!(parse(&addressed).unwrap().observers().count(), 0);
+}
+
+/// Around a change of the log's key a reader's policy names both; two logs may share a policy, too.
+#[test]
+fn every_key_of_a_log_is_tried_and_every_line_by_one_has_to_verify() {
+    let signer = |name: &str, n, kind| NoteSigner::new(name, kind, SigningKey::from_bytes(&[n; 32])).unwrap();
+    let (old, new) = (signer("log", 1, KeyType::Ed25519), signer("log", 2, KeyType::Ed25519));
+    let other = signer("elsewhere", 3, KeyType::Ed25519);
+    let text = format!("log {}\nlog {}\nlog {}\nquorum none\n", old.vkey(), new.vkey(), other.vkey());
+    let policy = parse(&text).unwrap();
+    let note = |signers: &[&NoteSigner]| {
+        let mut note = Note::new(Checkpoint::new("log", 1, [7; 32]).to_string()).unwrap();
+        signers.iter().for_each(|signer| note.push(signer.sign(note.text(), 0)).unwrap());
+        note
+    };
+    let check = |note: &Note| policy.evaluate(note, UnknownSigners::Refuse);
+    for signers in [&[&old][..], &[&new], &[&old, &new]] {
+        assert!(check(&note(signers)).is_ok());
+    }
+    let mut forged = note(&[&new]);
+    forged.push(SignatureLine { id: old.vkey().id(), ..new.sign("other\n", 0) }).unwrap();
+    assert!(matches!(check(&forged), Err(PolicyError::Signature(NoteError::Signature(_)))));
+    assert!(matches!(check(&note(&[&new, &other])), Err(PolicyError::UnknownSigner(_))), "nobody verified its line");
+    assert!(matches!(check(&note(&[&other])), Err(PolicyError::Signature(NoteError::Missing(_)))));
 }
 
 proptest! {

@@ -4,7 +4,8 @@
 //! others (a university, a witness network). Their keys stand in the published `policy` file in the plainest form, name equal to the
 //! key's own, no address, in no group, so that every byte of the file still follows from what is checked.
 
-use super::{KeyType, Listed, Note, Policy, VerifierKey};
+use super::{Listed, Note, Policy, VerifierKey};
+use crate::ledger::note::KeyType;
 
 impl Policy {
     /// Keys of the witnesses that no group and no quorum names.
