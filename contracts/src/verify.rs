@@ -1,15 +1,18 @@
 //! What an outsider runs: a proof, or a whole folder, checked with no network, no index and no trust in whoever published it.
 //!
-//! [`verify_proof`] checks one entry's proof file, [`verify_evidence`] the proof that a log has forked. `folder::verify_folder` (feature `fs`) reads every file of a published log, recomputes every
+//! [`verify_proof`] checks one entry's proof file, [`verify_evidence`] the proof that a log has forked, [`check_fresh`] and [`check_kept`]
+//! compare either with what the reader brings. `folder::verify_folder` (feature `fs`) reads every file of a published log, recomputes every
 //! hash, checks every signature against a policy and replays every entry. Each failure has an exit code
 //! ([`VerifyError::exit_code`]) and says which file or entry is wrong and what to do.
 
 #[cfg(feature = "fs")]
 pub mod folder;
+mod reader;
 #[cfg(feature = "fs")]
 mod turns;
 #[cfg(feature = "fs")]
 pub use folder::{Options, Progress, Report, verify_folder};
+pub use reader::{check_fresh, check_kept};
 
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::evidence::{EvidenceError, ForkEvidence};
@@ -102,7 +105,6 @@ impl VerifyError {
         Self::Inclusion { place: place.to_string(), why: why.to_string() }
     }
 
-    #[cfg(feature = "fs")]
     fn stale(place: impl ToString, why: impl ToString) -> Self {
         Self::Stale { place: place.to_string(), why: why.to_string() }
     }
@@ -160,12 +162,11 @@ pub fn verify_evidence(place: &str, bytes: &[u8], policy: Option<&Policy>) -> Ve
         Ok(evidence) => evidence,
         Err(error) => return refused(error),
     };
-    let log = match policy.map(|policy| policy.log(evidence.log().name())) {
-        None => evidence.log(),
+    let named = evidence.log();
+    let log = match policy.map(|policy| policy.logs().find(|log| *log == named).or_else(|| policy.log(named.name()))) {
+        None => named,
         Some(Some(log)) => log,
-        Some(None) => {
-            return VerifyError::policy(place, &PolicyError::UnknownLog(evidence.log().name().to_owned()));
-        }
+        Some(None) => return VerifyError::policy(place, &PolicyError::UnknownLog(named.name().to_owned())),
     };
     let fork = match evidence.verify(log) {
         Ok(fork) => fork,

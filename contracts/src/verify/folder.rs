@@ -3,28 +3,25 @@
 //! Order: which files are there; policy; checkpoint, signatures, quorum; every entry hashed, every tile recomputed and compared, the root; then
 //! freshness; then, over entries now known to be the log's own, the replay, with the certificate of every turn on its way.
 
-use super::VerifyError;
 use super::turns::{Certificates, check_known};
+use super::{VerifyError, check_fresh};
 use crate::ledger::Replay;
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::follow::{Follower, Refusal};
 use crate::ledger::merkle::Hash;
-use crate::ledger::note::{NOTE_BYTES_MAX, Note};
+use crate::ledger::note::{NOTE_BYTES_MAX, Note, VerifierKey};
 use crate::ledger::policy::{POLICY_BYTES_MAX, Policy, Satisfied, UnknownSigners};
 use crate::ledger::prepare;
 use crate::ledger::store::{BUNDLE_BYTES_MAX, read_at_most};
 use crate::ledger::tile::{Builder, TILE_WIDTH, TileFile, TileKind, TilePath, decode_bundle, path_at, paths};
 use crate::ledger::turn::{self, Turns};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 /// Bundles read, and their signatures computed, at once.
 const BUNDLES_AT_ONCE: usize = 16;
-
-/// How far ahead of this machine's clock a cosignature may be, in seconds.
-const CLOCK_AHEAD_S_MAX: u64 = 300;
 
 /// What to check a folder against.
 #[derive(Default)]
@@ -64,6 +61,8 @@ pub struct Report {
     pub checkpoint: Checkpoint,
     /// Who cosigned it, by name in the policy, with the time each stated (Unix seconds).
     pub cosigners: Vec<(String, u64)>,
+    /// Observers that cosigned it and that the folder's own policy names, not the reader's: nobody the reader trusts says who they are.
+    pub outside: Vec<(String, u64)>,
     /// Whether the policy was the reader's own.
     pub policy_was_given: bool,
     /// Files read.
@@ -97,7 +96,10 @@ pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyE
         Note::parse(&read(dir, "checkpoint", NOTE_BYTES_MAX)?).map_err(|e| VerifyError::malformed("checkpoint", e))?;
     let satisfied =
         policy.evaluate(&note, UnknownSigners::Refuse).map_err(|error| VerifyError::policy("checkpoint", &error))?;
-    let mut folder = Folder { dir, tiles, size: satisfied.checkpoint.size, bundles: Vec::new() };
+    // The roots that are asked for below are kept while the entries are hashed: read again, a tile might no longer be what was compared.
+    let known = options.known.as_ref().and_then(|note| Checkpoint::of(note).ok()).map(|kept| kept.size);
+    let roots = certificates.iter().copied().chain(known).map(|size| (size, None)).collect();
+    let mut folder = Folder { dir, tiles, size: satisfied.checkpoint.size, bundles: Vec::new(), roots };
     let mut quiet = |_: Progress| {};
     let tell: &mut dyn FnMut(Progress) = options.progress.unwrap_or(&mut quiet);
     if options.growing {
@@ -107,14 +109,22 @@ pub fn verify_folder(dir: &Path, options: Options<'_>) -> Result<Report, VerifyE
     folder.check_present()?;
     folder.check_tree(&satisfied.checkpoint, tell)?;
     check_known(&folder, [Some(&policy), options.policy.as_ref()], &satisfied.checkpoint, options.known.as_ref())?;
-    check_fresh(&satisfied, options.freshness)?;
+    check_fresh("checkpoint", &policy, &satisfied.cosigners, options.freshness)?;
+    let outside: BTreeSet<String> = options.policy.as_ref().map(|given| outside(&policy, given)).unwrap_or_default();
     let certificates = Certificates::read(&folder, &satisfied.checkpoint, &certificates, options.policy)?;
     let replayed = match options.replay {
         Some(replay) => folder.replay(&satisfied.checkpoint.origin, replay, &policy, certificates, tell)?,
         None => 0,
     };
     let Satisfied { checkpoint, cosigners, .. } = satisfied;
-    Ok(Report { checkpoint, cosigners, policy_was_given, files, replayed })
+    let (outside, cosigners) = cosigners.into_iter().partition(|(name, _)| outside.contains(name));
+    Ok(Report { checkpoint, cosigners, outside, policy_was_given, files, replayed })
+}
+
+/// Names of the observers in `used` that the reader's policy does not know.
+fn outside(used: &Policy, given: &Policy) -> BTreeSet<String> {
+    let known = |vkey: &VerifierKey| given.witnesses().any(|(_, listed, _)| listed == vkey);
+    used.observers().filter(|vkey| !known(vkey)).map(|vkey| vkey.name().to_owned()).collect()
 }
 
 fn walk(dir: &Path, prefix: &str, found: &mut dyn FnMut(&str) -> Result<(), VerifyError>) -> Result<(), VerifyError> {
@@ -187,29 +197,6 @@ pub(super) fn another_policy() -> VerifyError {
     }
 }
 
-fn check_fresh(satisfied: &Satisfied, freshness: Option<(u64, u64)>) -> Result<(), VerifyError> {
-    let Some((now_ms, age_ms_max)) = freshness else { return Ok(()) };
-    let Some(time_s) = satisfied.quorum_time_s else {
-        return Err(VerifyError::stale("checkpoint", "the policy asks for no witness, so nobody says how old it is"));
-    };
-    if let Some((name, ahead)) =
-        satisfied.cosigners.iter().find(|(_, t)| *t > (now_ms / 1000).saturating_add(CLOCK_AHEAD_S_MAX))
-    {
-        let why = format!("cosigned by {name} at {ahead} s, ahead of this machine's clock; compare the clocks");
-        return Err(VerifyError::stale("checkpoint", why));
-    }
-    let age_ms = now_ms.saturating_sub(time_s.saturating_mul(1000));
-    if age_ms > age_ms_max {
-        let why = format!(
-            "the quorum cosigned it {} s ago, {} s are allowed; fetch a newer one",
-            age_ms / 1000,
-            age_ms_max / 1000
-        );
-        return Err(VerifyError::stale("checkpoint", why));
-    }
-    Ok(())
-}
-
 /// How wide this tile is in a log of `size` entries; 0 if it has none of it.
 fn reached(tile: &TilePath, size: u64) -> u64 {
     path_at(tile.kind, tile.index, size).map_or(0, |p| p.width)
@@ -221,6 +208,8 @@ pub(super) struct Folder<'a> {
     pub(super) size: u64,
     /// Digest of each bundle as it was hashed into the tree, so that the replay reads the same bytes.
     bundles: Vec<Hash>,
+    /// The roots of the sizes that a certificate or the reader names, as computed from the entries.
+    roots: BTreeMap<u64, Option<Hash>>,
 }
 
 impl Folder<'_> {
@@ -246,12 +235,14 @@ impl Folder<'_> {
     /// Appends every entry to an empty log, and compares what that writes with what lies here.
     fn check_tree(&mut self, checkpoint: &Checkpoint, tell: &mut dyn FnMut(Progress)) -> Result<(), VerifyError> {
         let mut builder = Builder::default();
+        self.keep_root(&builder);
         for index in 0.. {
             let Some(path) = path_at(TileKind::Entries, index, self.size) else { break };
             let bytes = self.read_tile(&path)?;
             self.bundles.push(Sha256::digest(&bytes).into());
             for entry in decode_bundle(&bytes, path.width).map_err(|e| VerifyError::malformed(path, e))? {
                 builder.append(entry).map_err(|e| VerifyError::malformed(path, e))?;
+                self.keep_root(&builder);
             }
             for file in builder.take_full() {
                 self.compare(&file)?;
@@ -267,6 +258,18 @@ impl Folder<'_> {
             return Err(VerifyError::inclusion("checkpoint", why));
         }
         Ok(())
+    }
+
+    fn keep_root(&mut self, builder: &Builder) {
+        if let Some(root) = self.roots.get_mut(&builder.tree().size()) {
+            *root = Some(builder.tree().root());
+        }
+    }
+
+    /// The root of the log's first `size` entries; `size` is one of those that were to be kept.
+    pub(super) fn root_at(&self, size: u64) -> Result<Hash, VerifyError> {
+        let why = || VerifyError::malformed(format!("the first {size} entries"), "their root was not computed");
+        self.roots.get(&size).copied().flatten().ok_or_else(why)
     }
 
     fn read_tile(&self, path: &TilePath) -> Result<Vec<u8>, VerifyError> {

@@ -1,18 +1,17 @@
 //! The turns of a folder: each change of who has to sign is covered by its certificate, and nothing else lies beside them.
 
-use super::VerifyError;
 use super::folder::{Folder, read};
+use super::{VerifyError, reader};
 use crate::ledger::checkpoint::Checkpoint;
-use crate::ledger::merkle;
 use crate::ledger::note::{NOTE_BYTES_MAX, Note};
 use crate::ledger::policy::Policy;
-use crate::ledger::store::LogReader;
 use crate::ledger::turn::{self, Turn, TurnError};
 use std::collections::BTreeMap;
 
 /// The certificates found, those not needed yet, and whether the reader's policy was met on the way.
 pub(super) struct Certificates {
     notes: BTreeMap<u64, Note>,
+    /// Without observers, as the ledger's own entries put it in force.
     trusted: Option<Policy>,
 }
 
@@ -34,20 +33,20 @@ impl Certificates {
             let malformed = |why: String| VerifyError::malformed(&name, why);
             let note = Note::parse(&read(folder.dir, &name, NOTE_BYTES_MAX)?).map_err(|e| malformed(e.to_string()))?;
             let found = Checkpoint::of(&note).map_err(|e| malformed(e.to_string()))?;
-            if found != Checkpoint::new(&checkpoint.origin, *size, root_at(folder, *size)?) {
+            if found != Checkpoint::new(&checkpoint.origin, *size, folder.root_at(*size)?) {
                 let why = "is not the checkpoint of that size of this log".to_owned();
                 return Err(VerifyError::Inclusion { place: name, why });
             }
             notes.insert(*size, note);
         }
-        Ok(Certificates { notes, trusted })
+        Ok(Certificates { notes, trusted: trusted.map(|policy| policy.without_observers()) })
     }
 
     /// A turn at entry `index`: its certificate has both quorums.
     pub(super) fn check(&mut self, folder: &Folder<'_>, index: u64, turn: &Turn) -> Result<(), VerifyError> {
         let size = index.saturating_add(1);
         let checked = match self.notes.remove(&size) {
-            Some(note) => turn.verify(index, &root_at(folder, size)?, &note),
+            Some(note) => turn.verify(index, &folder.root_at(size)?, &note),
             None => Err(TurnError::Missing { index }),
         };
         checked.map_err(|error| match &error {
@@ -71,7 +70,7 @@ impl Certificates {
             return Err(VerifyError::malformed(turn::path(*size), why));
         }
         match self.trusted {
-            Some(trusted) if trusted != *policy => Err(super::folder::another_policy()),
+            Some(trusted) if trusted != policy.without_observers() => Err(super::folder::another_policy()),
             _ => Ok(()),
         }
     }
@@ -85,30 +84,13 @@ pub(super) fn check_known(
     checkpoint: &Checkpoint,
     known: Option<&Note>,
 ) -> Result<(), VerifyError> {
-    const PLACE: &str = "the checkpoint kept from before";
     let Some(known) = known else { return Ok(()) };
-    let before = Checkpoint::of(known).map_err(|e| VerifyError::malformed(PLACE, e))?;
-    let signature = |why: String| VerifyError::Signature { place: PLACE.to_owned(), why };
-    let mut signed = Err(signature("it is of another log".to_owned()));
-    let ours = before.origin == checkpoint.origin;
-    for log in policies.into_iter().flatten().filter_map(|p| p.log(&before.origin)).filter(|_| ours) {
-        signed = signed.or_else(|_| known.verify(log).map(drop).map_err(|e| signature(e.to_string())));
-    }
-    signed?;
+    let before = reader::kept(known, policies.into_iter().flatten(), &checkpoint.origin)?;
     if before.size > checkpoint.size {
-        let why = format!("has {} entries, the folder only {}; fetch a newer folder", before.size, checkpoint.size);
-        return Err(VerifyError::stale(PLACE, why));
+        return Err(reader::shorter(&before, checkpoint, "folder"));
     }
-    if root_at(folder, before.size)? != before.root {
-        let why = format!(
-            "the log has signed two different trees of {} entries; keep both and tell the hospitals",
-            before.size
-        );
-        return Err(VerifyError::Fork { place: PLACE.to_owned(), why });
+    if folder.root_at(before.size)? != before.root {
+        return Err(reader::two_trees(before.size));
     }
     Ok(())
-}
-
-fn root_at(folder: &Folder<'_>, size: u64) -> Result<merkle::Hash, VerifyError> {
-    merkle::root_at(&LogReader::new(folder.dir).nodes(folder.size), size).map_err(|e| VerifyError::malformed("tile", e))
 }

@@ -254,7 +254,7 @@ fn an_outside_witness_may_stand_on_the_checkpoint_when_the_policy_beside_it_name
     dirs.open().unwrap().publish_policy(&shown).unwrap();
     let options = || Options { policy: Some(policy()), ..Options::default() };
     let report = verify_folder(&dirs.public(), options()).unwrap();
-    assert!(report.cosigners.iter().any(|(name, _)| name == outside.vkey().name()));
+    assert!(report.outside.iter().any(|(name, _)| name == outside.vkey().name()));
     // The folder's own policy, and another than the reader's in what counts.
     assert!(verify_folder(&dirs.public(), Options::default()).is_ok());
     let three = Policy::k_of_n(&log_vkey(), &[0, 1, 2].map(|n| witness_signer(n).vkey().clone()), 3).unwrap();
@@ -270,7 +270,67 @@ fn an_outside_witness_may_stand_on_the_checkpoint_when_the_policy_beside_it_name
         }
         fs::write(dirs.public().join(name), good).unwrap();
     }
+    // Replayed too, whichever of the two policies names the more of them.
+    assert_eq!(verify(&dirs.public()), Ok(7));
+    dirs.open().unwrap().publish_policy(&policy()).unwrap();
+    let wider = || policy().with_observers([outside.vkey(), witness_signer(8).vkey()]);
+    let replayed = |given: Policy| {
+        let mut names = Names::default();
+        let options = Options { policy: Some(given), replay: Some(&mut names), ..Options::default() };
+        verify_folder(&dirs.public(), options)
+    };
+    assert!(replayed(wider()).unwrap().outside.is_empty(), "the reader's own policy names it");
+    dirs.open().unwrap().publish_policy(&shown).unwrap();
+    assert!(replayed(wider()).unwrap().outside.is_empty());
+    // Vouched for by the folder alone: told apart.
+    let report = replayed(policy()).unwrap();
+    assert_eq!(report.outside, [(outside.vkey().name().to_owned(), NOW_MS / 1000)]);
+    assert_eq!(report.cosigners.len(), 3);
     // It does not make up for a hospital that is missing.
     dirs.open().unwrap().publish(&cosign(&batches[1].note, &[0, 1, 7], NOW_MS / 1000)).unwrap();
     assert_eq!(verify_folder(&dirs.public(), options()).unwrap_err().exit_code(), 4);
+}
+
+#[test]
+fn a_clock_that_is_ahead_is_left_out_and_costs_the_others_nothing() {
+    let dirs = Dirs::new();
+    let batches = write_log(&dirs, &[3]);
+    let fresh = |ahead: &[u8]| {
+        let now_s = NOW_MS / 1000;
+        let in_time: Vec<u8> = (0..4).filter(|n| !ahead.contains(n)).collect();
+        let note = cosign(&cosign(&batches[0].note, &in_time, now_s), ahead, now_s + 301);
+        fs::write(dirs.public().join("checkpoint"), note.to_string()).unwrap();
+        let options = Options { policy: Some(policy()), freshness: Some((NOW_MS, 60_000)), ..Options::default() };
+        verify_folder(&dirs.public(), options).map(drop)
+    };
+    assert_eq!(fresh(&[]), Ok(()));
+    assert_eq!(fresh(&[2]), Ok(()));
+    let error = fresh(&[1, 2]).unwrap_err();
+    assert_eq!(error.exit_code(), 7);
+    assert!(
+        error.to_string().contains("hospital1.example/witness at") && error.to_string().contains("clock"),
+        "{error}"
+    );
+}
+
+#[test]
+fn roots_are_those_that_were_computed_and_not_read_again() {
+    let dirs = Dirs::new();
+    write_log(&dirs, &[200, 100]);
+    let tile = dirs.public().join("tile/0/000");
+    let good = fs::read(&tile).unwrap();
+    let mut bad = good.clone();
+    bad[10 * 32] ^= 1;
+    let mut tree = leben_contracts::ledger::merkle::Tree::default();
+    decode_hashes(&bad, 256).unwrap().into_iter().take(100).for_each(|hash| tree.append(hash));
+    // The log signed this, too; while its folder is verified, it puts a tile there that leads to it.
+    let known = checkpoint_note(100, tree.root());
+    let mut swap = |_: leben_contracts::verify::Progress| fs::write(&tile, &bad).unwrap();
+    let options =
+        Options { policy: Some(policy()), known: Some(known), progress: Some(&mut swap), ..Options::default() };
+    assert_eq!(verify_folder(&dirs.public(), options).unwrap_err().exit_code(), 8);
+    fs::write(&tile, &good).unwrap();
+    let empty = checkpoint_note(0, leben_contracts::ledger::merkle::Tree::default().root());
+    let options = Options { policy: Some(policy()), known: Some(empty), ..Options::default() };
+    assert!(verify_folder(&dirs.public(), options).is_ok(), "the empty tree is a beginning of every log");
 }
