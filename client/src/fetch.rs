@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use leben_contracts::agreement::contract::Contract;
-use leben_contracts::agreement::hash::Hash32;
+use leben_contracts::agreement::hash::{ContractId, Hash32};
 use leben_contracts::ledger::store::{StoreError, durable_replace};
 use leben_models::bundle::Bundle;
 use leben_models::outcome::{Grid, Outcome, ROWS_WITHHELD};
@@ -15,6 +15,9 @@ use crate::home::Home;
 use crate::ledger::{Ledger, LedgerError, short};
 use crate::receipt::{Item, Receipt, commitment};
 use crate::show::{Side, Table, clean, number};
+
+/// A result larger than this is refused: 4 GiB.
+pub const RESULT_BYTES_MAX: u64 = 4 << 30;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -78,15 +81,21 @@ pub fn open(home: &Home, contract: &Contract, sealed: &[u8]) -> Result<Opened, F
     if got != delivery.result_commitment {
         return Err(FetchError::Commitment { ledger: delivery.result_commitment, got });
     }
-    let bundle: Bundle = serde_json::from_slice(&bytes).map_err(|error| FetchError::Malformed(error.to_string()))?;
-    if bundle.v != 1 || bundle.contract != contract.id.to_string() {
-        return Err(FetchError::Malformed(format!(
-            "it is version {} of contract {}",
-            bundle.v,
-            clean(&bundle.contract)
-        )));
-    }
+    let bundle = read_bundle(&bytes, &contract.id)?;
     Ok(Opened { bundle, bytes })
+}
+
+/// Reads the result of this contract.
+///
+/// # Errors
+/// [`FetchError::Malformed`].
+pub fn read_bundle(bytes: &[u8], contract: &ContractId) -> Result<Bundle, FetchError> {
+    let bundle: Bundle = serde_json::from_slice(bytes).map_err(|error| FetchError::Malformed(error.to_string()))?;
+    if bundle.v != 1 || bundle.contract != contract.to_string() {
+        let why = format!("it is version {} of contract {}", bundle.v, clean(&bundle.contract));
+        return Err(FetchError::Malformed(why));
+    }
+    Ok(bundle)
 }
 
 /// The refusal for a contract without a result.
@@ -101,8 +110,19 @@ pub fn not_delivered(contract: &Contract) -> FetchError {
 /// [`StoreError`].
 pub fn write_result(dir: &Path, opened: &Opened) -> Result<Vec<String>, StoreError> {
     let mut files = vec![("result.json".to_owned(), opened.bytes.clone())];
-    let mut taken = BTreeSet::new();
-    for stage in &opened.bundle.stages {
+    files.extend(make_files(&opened.bundle));
+    create_dir(dir)?;
+    for (name, bytes) in &files {
+        durable_replace(&dir.join(name), bytes)?;
+    }
+    Ok(files.into_iter().map(|(name, _)| name).collect())
+}
+
+/// What people read of a result: the tables as CSV and the pictures, each by its file's name. They follow from the result alone, so
+/// that a verifier makes them again.
+pub fn make_files(bundle: &Bundle) -> Vec<(String, Vec<u8>)> {
+    let (mut files, mut taken) = (Vec::new(), BTreeSet::new());
+    for stage in &bundle.stages {
         let tables = stage.outcome.tables.iter();
         let tables = tables.map(|grid| (format!("{}.csv", csv_name(grid, &stage.outcome)), csv(grid).into_bytes()));
         let pictures = stage.outcome.pictures().into_iter().map(|(name, svg)| (name, svg.into_bytes()));
@@ -113,11 +133,7 @@ pub fn write_result(dir: &Path, opened: &Opened) -> Result<Vec<String>, StoreErr
             files.push((name, bytes));
         }
     }
-    create_dir(dir)?;
-    for (name, bytes) in &files {
-        durable_replace(&dir.join(name), bytes)?;
-    }
-    Ok(files.into_iter().map(|(name, _)| name).collect())
+    files
 }
 
 /// Coefficients for one unit of each term are what people publish, so they have the plain name.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Largest receipt, in bytes.
 pub const RECEIPT_BYTES_MAX: usize = 16 << 20;
 
+/// Without these there is no result: what was asked, that it was agreed, what came of it.
+const REQUIRED: [&str; 3] = ["Propose", "Arm", "Deliver"];
+
 /// `receipt.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,17 +67,20 @@ impl Receipt {
                 return Err(format!("the files of entry {} have other names than they should", item.index));
             }
         }
-        match receipt.entries.iter().any(|item| item.kind == "Deliver") {
-            true => Ok(receipt),
-            false => Err("it lists no Deliver entry".into()),
+        if !receipt.entries.is_sorted_by(|one, next| one.index < next.index) {
+            return Err("its entries are not in the order of the log, each once".into());
+        }
+        match REQUIRED.iter().find(|kind| receipt.entries.iter().all(|item| item.kind != **kind)) {
+            Some(kind) => Err(format!("it lists no {kind} entry")),
+            None => Ok(receipt),
         }
     }
 
-    /// Whether an entry belongs to this contract and says what the receipt says.
+    /// Whether an entry belongs to this contract and says what the receipt says. Returns what it says.
     ///
     /// # Errors
     /// In words: what differs.
-    pub fn check_entry(&self, entry: &Entry) -> Result<(), String> {
+    pub fn check_entry(&self, entry: &Entry) -> Result<Body, String> {
         let action = entry.action();
         let body = Body::parse(&action.kind, &action.body).map_err(|error| error.to_string())?;
         let own = match &body {
@@ -91,7 +97,7 @@ impl Receipt {
             Body::Arm(arm) if arm.terms_hash != self.terms_hash => {
                 Err("other terms were armed than the receipt names".into())
             }
-            _ => Ok(()),
+            _ => Ok(body),
         }
     }
 

@@ -14,18 +14,21 @@ use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note};
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use leben_contracts::ledger::proof::PROOF_BYTES_MAX;
 use leben_contracts::ledger::store::read_at_most;
-use leben_contracts::verify::{Options, Progress, VerifyError, verify_evidence, verify_folder, verify_proof};
+use leben_contracts::verify::{
+    Options, Progress, VerifyError, check_fresh, check_kept, verify_evidence, verify_folder, verify_proof,
+};
 use serde_json::{Value, json};
 
-use crate::receipt::{RECEIPT_BYTES_MAX, Receipt};
-use crate::show::utc;
+use crate::show::{clean, utc};
+
+mod evidence;
 
 /// What to check against.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// The policy file that the reader trusts.
     pub policy: Option<PathBuf>,
-    /// A checkpoint kept from before, which a folder must extend.
+    /// A checkpoint kept from before, which a log must extend, and a proof must agree with.
     pub known: Option<PathBuf>,
     /// The reader's clock and the greatest age, both in milliseconds.
     pub freshness: Option<(u64, u64)>,
@@ -46,6 +49,8 @@ pub struct Good {
     pub root: String,
     /// Who cosigned, with the time each stated, Unix seconds.
     pub cosigners: Vec<(String, u64)>,
+    /// Who else cosigned it: outside witnesses whom the folder's policy names and the reader's does not.
+    pub others: Vec<(String, u64)>,
     /// Whether the policy was the reader's own.
     pub policy_was_given: bool,
     /// One line for each thing that was checked beyond that.
@@ -67,10 +72,10 @@ pub fn verify(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
 /// As [`verify`].
 pub fn verify_telling(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Good, VerifyError> {
     if path.is_dir() {
-        if path.join("receipt.json").is_file() {
-            return evidence(path, wish);
+        if is_there(&path.join("receipt.json")) {
+            return evidence::verify(path, wish);
         }
-        if !path.join("checkpoint").is_file() && path.join("ledger").join("checkpoint").is_file() {
+        if !is_there(&path.join("checkpoint")) && is_there(&path.join("ledger").join("checkpoint")) {
             let why = format!("holds no log itself; verify {}", path.join("ledger").display());
             return Err(malformed(path, why));
         }
@@ -93,6 +98,19 @@ fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, VerifyError> {
     read_at_most(path, bytes_max).map_err(|error| malformed(path, error))
 }
 
+/// A file that somebody else put into a folder: no link is followed, no pipe waited for.
+fn read_plain(path: &Path, bytes_max: usize) -> Result<Vec<u8>, VerifyError> {
+    let found = fs::symlink_metadata(path).map_err(|error| malformed(path, error))?;
+    match found.is_file() {
+        true => read(path, bytes_max),
+        false => Err(malformed(path, "is no plain file; a published folder holds no links, pipes or devices")),
+    }
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 fn read_policy(path: &Path) -> Result<Policy, VerifyError> {
     Policy::parse(&read(path, POLICY_BYTES_MAX)?).map_err(|error| malformed(path, error))
 }
@@ -104,7 +122,8 @@ fn read_note(path: &Path) -> Result<Note, VerifyError> {
 fn folder(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Good, VerifyError> {
     let checkpoint = path.join("checkpoint");
     // The origin is not trusted: every signature and entry is checked against it below.
-    let origin = Checkpoint::of(&read_note(&checkpoint)?).map_err(|error| malformed(&checkpoint, error))?.origin;
+    let note = Note::parse(&read_plain(&checkpoint, NOTE_BYTES_MAX)?).map_err(|error| malformed(&checkpoint, error))?;
+    let origin = Checkpoint::of(&note).map_err(|error| malformed(&checkpoint, error))?.origin;
     let mut state = State::new(&origin);
     let options = Options {
         policy: wish.policy.as_deref().map(read_policy).transpose()?,
@@ -126,8 +145,8 @@ fn folder(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Go
             if contracts == 1 { "" } else { "s" },
         ),
     ];
-    let cosigners = report.cosigners;
-    Ok(good("log", &report.checkpoint, cosigners, report.policy_was_given, lines))
+    let good = good("log", &report.checkpoint, report.cosigners, report.policy_was_given, lines);
+    Ok(Good { others: report.outside, ..good })
 }
 
 fn good(
@@ -138,29 +157,50 @@ fn good(
     lines: Vec<String>,
 ) -> Good {
     let (origin, size, root) = (checkpoint.origin.clone(), checkpoint.size, hex::encode(checkpoint.root));
-    Good { what, origin, size, root, cosigners, policy_was_given, lines }
+    Good { what, origin, size, root, cosigners, others: Vec::new(), policy_was_given, lines }
+}
+
+/// What the reader brought, for proofs under one checkpoint.
+fn check_reader(
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+    cosigners: &[(String, u64)],
+    wish: &Wish,
+) -> Result<(), VerifyError> {
+    if let Some(known) = &wish.known {
+        check_kept(checkpoint, policy, &read_note(known)?)?;
+    }
+    check_fresh("the proof's checkpoint", policy, cosigners, wish.freshness)
 }
 
 /// The reader's policy, or the one that lies beside the files, which proves only that they agree with each other.
 fn policy_for(dir: &Path, wish: &Wish) -> Result<Policy, VerifyError> {
     match &wish.policy {
         Some(path) => read_policy(path),
-        None if dir.join("policy").is_file() => read_policy(&dir.join("policy")),
-        None => Err(malformed(&dir.join("policy"), "is missing; pass the policy that you trust with --policy")),
+        None => {
+            let path = dir.join("policy");
+            if !is_there(&path) {
+                return Err(malformed(&path, "is missing; pass the policy that you trust with --policy"));
+            }
+            Policy::parse(&read_plain(&path, POLICY_BYTES_MAX)?).map_err(|error| malformed(&path, error))
+        }
     }
 }
 
 fn proof_file(path: &Path, wish: &Wish) -> Result<Good, VerifyError> {
     let proof = read(path, PROOF_BYTES_MAX)?;
     let dir = path.parent().unwrap_or(Path::new("."));
-    let entry_path = wish.entry.clone().unwrap_or_else(|| path.with_extension("json"));
-    if !entry_path.is_file() {
-        return Err(malformed(&entry_path, "is missing: a proof is about an entry; pass its file with --entry"));
-    }
-    let leaf = read(&entry_path, ENTRY_BYTES_MAX)?;
-    let beside = if dir.join("policy").is_file() { dir.to_path_buf() } else { dir.join("..") };
-    let report = verify_proof(&proof, &policy_for(&beside, wish)?, &leaf)?;
-    let entry = Entry::parse(&leaf).map_err(|error| malformed(&entry_path, error))?;
+    let beside = path.with_extension("json");
+    let (entry_path, leaf) = match &wish.entry {
+        Some(named) => (named, read(named, ENTRY_BYTES_MAX)?),
+        None if is_there(&beside) => (&beside, read_plain(&beside, ENTRY_BYTES_MAX)?),
+        None => return Err(malformed(&beside, "is missing: a proof is about an entry; pass its file with --entry")),
+    };
+    let policy_dir = if is_there(&dir.join("policy")) { dir.to_path_buf() } else { dir.join("..") };
+    let policy = policy_for(&policy_dir, wish)?;
+    let report = verify_proof(&proof, &policy, &leaf)?;
+    check_reader(&policy, &report.checkpoint, &report.cosigners, wish)?;
+    let entry = Entry::parse(&leaf).map_err(|error| malformed(entry_path, error))?;
     let lines = vec![entry_line(report.index, &entry)];
     Ok(good("proof", &report.checkpoint, report.cosigners, wish.policy.is_some(), lines))
 }
@@ -170,42 +210,24 @@ fn entry_line(index: u64, entry: &Entry) -> String {
     format!("entry {index}: {} by {}, recorded {} UTC", action.kind, action.actor, utc(entry.seq_ms()))
 }
 
-fn evidence(dir: &Path, wish: &Wish) -> Result<Good, VerifyError> {
-    let path = dir.join("receipt.json");
-    let receipt = Receipt::from_bytes(&read(&path, RECEIPT_BYTES_MAX)?).map_err(|error| malformed(&path, error))?;
-    let policy = policy_for(dir, wish)?;
-    let (mut lines, mut last) = (Vec::new(), None);
-    for item in &receipt.entries {
-        let proof = read(&dir.join(&item.proof), PROOF_BYTES_MAX)?;
-        let leaf = read(&dir.join(&item.entry), ENTRY_BYTES_MAX)?;
-        let report = verify_proof(&proof, &policy, &leaf)?;
-        let entry = Entry::parse(&leaf).map_err(|error| malformed(&dir.join(&item.entry), error))?;
-        if report.index != item.index || entry.action().kind != item.kind {
-            return Err(malformed(&path, format!("{} is not the {} that it is listed as", item.entry, item.kind)));
-        }
-        receipt.check_entry(&entry).map_err(|why| malformed(&dir.join(&item.entry), why))?;
-        lines.push(entry_line(report.index, &entry));
-        last = Some((report.checkpoint, report.cosigners));
-    }
-    let result = fs::read(dir.join("result.json")).map_err(|error| malformed(&dir.join("result.json"), error))?;
-    receipt.check_result(&result).map_err(|why| VerifyError::Inclusion { place: "result.json".into(), why })?;
-    lines.push("result.json is the result that the ledger's Deliver entry commits to".into());
-    let (checkpoint, cosigners) = last.ok_or_else(|| malformed(&path, "lists no entries"))?;
-    Ok(good("evidence", &checkpoint, cosigners, wish.policy.is_some(), lines))
-}
-
 impl Good {
     /// For people.
     pub fn to_text(&self) -> String {
-        let names: Vec<&str> = self.cosigners.iter().map(|(name, _)| name.as_str()).collect();
-        let mut text = format!("ok: {} of {}\n", self.what, self.origin);
+        // Names come from files that others wrote.
+        let names =
+            |of: &[(String, u64)]| clean(&of.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "));
+        let mut text = format!("ok: {} of {}\n", self.what, clean(&self.origin));
         text.push_str(&format!("  checkpoint of {} entries, root {}\n", self.size, self.root));
-        text.push_str(&match names.as_slice() {
-            [] => "  nobody cosigned it; the policy asks for no witness\n".to_owned(),
-            names => format!("  cosigned by {}\n", names.join(", ")),
+        text.push_str(&match names(&self.cosigners) {
+            none if none.is_empty() => "  nobody cosigned it; the policy asks for no witness\n".to_owned(),
+            names => format!("  cosigned by {names}\n"),
         });
+        if !self.others.is_empty() {
+            let others = names(&self.others);
+            text.push_str(&format!("  also, by keys that only the folder's own policy names: {others}\n"));
+        }
         for line in &self.lines {
-            text.push_str(&format!("  {line}\n"));
+            text.push_str(&format!("  {}\n", clean(line)));
         }
         if !self.policy_was_given {
             text.push_str("  The policy was the folder's own: this proves that the files agree with each other. Pass --policy with a\n");
@@ -216,9 +238,12 @@ impl Good {
 
     /// For scripts.
     pub fn to_json(&self) -> Value {
+        let told = |of: &[(String, u64)]| -> Vec<Value> {
+            of.iter().map(|(name, time_s)| json!({"name": name, "time_s": time_s})).collect()
+        };
         json!({
             "ok": true, "exit_code": 0, "what": self.what, "origin": self.origin, "size": self.size, "root": self.root,
-            "cosigners": self.cosigners.iter().map(|(name, time_s)| json!({"name": name, "time_s": time_s})).collect::<Vec<_>>(),
+            "cosigners": told(&self.cosigners), "others": told(&self.others),
             "policy_was_given": self.policy_was_given, "notes": self.lines,
         })
     }
@@ -226,5 +251,5 @@ impl Good {
 
 /// A failure for scripts.
 pub fn error_json(error: &VerifyError) -> Value {
-    json!({ "ok": false, "exit_code": error.exit_code(), "error": error.to_string() })
+    json!({ "ok": false, "exit_code": error.exit_code(), "error": clean(&error.to_string()) })
 }

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use leben::action::{self, Fresh};
 use leben::draft::{draft, template};
@@ -205,7 +206,9 @@ fn a_job_goes_from_the_table_to_a_receipt_that_verifies() {
     assert_eq!((kinds[0], *kinds.last().unwrap()), ("Propose", "Settle"));
 
     let good = verify(&out, &Wish::default()).unwrap();
-    assert_eq!((good.what, good.lines.len()), ("evidence", receipt.entries.len() + 1));
+    assert_eq!((good.what, good.lines.len()), ("evidence", receipt.entries.len() + 3));
+    assert!(good.to_text().contains("coefficients.csv, terms.txt say what"), "{}", good.to_text());
+    assert!(good.to_text().contains("not provable"), "{}", good.to_text());
     let one = out.join(&receipt.entries[0].proof);
     assert_eq!(verify(&one, &Wish::default()).unwrap().what, "proof");
 
@@ -225,6 +228,130 @@ fn a_job_goes_from_the_table_to_a_receipt_that_verifies() {
     let at = text.find("result_commitment").unwrap() + 24;
     assert_ne!(flip(&out.join("receipt.json"), at), 0);
     assert_eq!(verify(&out, &Wish::default()).unwrap(), good);
+}
+
+/// A result's folder as `leben fetch` leaves it, and the world after it.
+fn fetched(root: &Path) -> (PathBuf, World) {
+    let (home, out) = (home(root), root.join("result"));
+    let (mut world, mut ledger) = (World::new(), Ledger::open(&home).unwrap());
+    extend(&home, &mut ledger, &world).unwrap();
+    let id = propose(&home, &mut ledger, &mut world);
+    sign_fund_arm(&home, &mut ledger, &mut world, &id);
+    let bytes = bundle(&id);
+    let sealed = leben_protocol::seal::seal(&home.sealing_public().0, &id.0, &bytes, [9; 32]).unwrap();
+    world.run(&id, &bytes);
+    extend(&home, &mut ledger, &world).unwrap();
+    let contract = ledger.state().contract(&id).unwrap();
+    write_result(&out, &open(&home, contract, &sealed).unwrap()).unwrap();
+    write_receipt(&out, &ledger, contract).unwrap();
+    (out, world)
+}
+
+fn code_of(path: &Path, wish: &Wish) -> u8 {
+    verify(path, wish).map_or_else(|error| error.exit_code(), |_| 0)
+}
+
+#[test]
+fn nothing_in_a_result_s_folder_is_taken_on_faith() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, _) = fetched(dir.path());
+    let code = || code_of(&out, &Wish::default());
+    assert_eq!(code(), 0);
+    // What people read, forged: in a byte, in its length.
+    for name in ["coefficients.csv", "terms.txt"] {
+        let good = fs::read_to_string(out.join(name)).unwrap();
+        for bad in [good.replacen('5', "6", 1), format!("{good}\n"), String::new()] {
+            fs::write(out.join(name), bad).unwrap();
+            assert_eq!(code(), 5, "{name}");
+        }
+        // Nobody is deceived by what is not there.
+        fs::remove_file(out.join(name)).unwrap();
+        assert_eq!(code(), 0, "{name} removed");
+        fs::write(out.join(name), good).unwrap();
+    }
+    // Added: a table, a note, an entry, a folder, a log.
+    for name in [
+        "odds.csv",
+        "READ ME",
+        "entries/000000-Genesis.json",
+        "more/x",
+        "checkpoint",
+        "tile/0/000.p/9",
+        "certificate/7",
+    ] {
+        let path = out.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "x").unwrap();
+        assert_eq!(code(), 2, "{name}");
+        fs::remove_file(&path).unwrap();
+        for parent in ["more", "tile", "certificate"] {
+            let _ = fs::remove_dir_all(out.join(parent));
+        }
+    }
+    // A link, though to the good bytes.
+    #[cfg(unix)]
+    for name in ["result.json", "policy", "receipt.json", "terms.txt"] {
+        fs::rename(out.join(name), dir.path().join("away")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("away"), out.join(name)).unwrap();
+        assert_eq!(code(), 2, "{name} is a link");
+        fs::rename(dir.path().join("away"), out.join(name)).unwrap();
+    }
+    assert_eq!(code(), 0);
+}
+
+#[test]
+fn a_receipt_names_its_log_and_what_was_agreed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, _) = fetched(dir.path());
+    let path = out.join("receipt.json");
+    let good: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let code = |receipt: &serde_json::Value| {
+        fs::write(&path, receipt.to_string()).unwrap();
+        code_of(&out, &Wish::default())
+    };
+    assert_eq!(code(&good), 0);
+    let mut other = good.clone();
+    other["origin"] = "other.test/log".into();
+    assert_eq!(code(&other), 2);
+    // An entry that is not listed is no part of the folder; without these three there is nothing to show for the result.
+    for kind in ["Propose", "Arm", "Deliver"] {
+        let mut less = good.clone();
+        let entries = less["entries"].as_array_mut().unwrap();
+        let at = entries.iter().position(|item| item["kind"] == kind).unwrap();
+        let item = entries.remove(at);
+        for file in ["entry", "proof"] {
+            fs::rename(out.join(item[file].as_str().unwrap()), dir.path().join(file)).unwrap();
+        }
+        assert_eq!(code(&less), 2, "without {kind}");
+        for file in ["entry", "proof"] {
+            fs::rename(dir.path().join(file), out.join(item[file].as_str().unwrap())).unwrap();
+        }
+    }
+    let mut twice = good.clone();
+    let first = twice["entries"][0].clone();
+    twice["entries"].as_array_mut().unwrap().insert(0, first);
+    assert_eq!(code(&twice), 2);
+    assert_eq!(code(&good), 0);
+}
+
+#[test]
+fn a_result_s_folder_must_be_fresh_and_agree_with_what_was_kept_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, mut world) = fetched(dir.path());
+    let fresh = |now_ms| code_of(&out, &Wish { freshness: Some((now_ms, 60_000)), ..Wish::default() });
+    assert_eq!((fresh(T0 + 59_000), fresh(T0 + 61_000)), (0, 7));
+    let known = |leaves: &[Vec<u8>]| {
+        let path = dir.path().join("known");
+        fs::write(&path, note(leaves, &HOSPITALS).to_string()).unwrap();
+        code_of(&out, &Wish { known: Some(path), ..Wish::default() })
+    };
+    let same = world.leaves.clone();
+    assert_eq!(known(&same), 0);
+    assert_eq!(known(&same[..same.len() - 1]), 2, "a proof cannot show it");
+    world.leaves.push(b"{}".to_vec());
+    assert_eq!(known(&world.leaves), 7);
+    world.leaves.remove(3);
+    assert_eq!(known(&world.leaves), 8);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use std::process::Command;
 use leben::verify::{Wish, verify};
 use leben_contracts::agreement::body::PolicyChange;
 use leben_contracts::ledger::entry::{Action, Entry, Envelope};
+use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::ledger::note::{KeyType, VerifierKey};
+use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::LogReader;
 use support::{HOSPITALS, T0, World, id, key, note, publish};
 
@@ -142,6 +145,12 @@ fn each_change_of_who_signs_needs_both_quorums_and_its_certificate() {
     log.world.publish(&log.public, &log.public.join("../state"), &["va"]);
     let given = ["--policy", before.to_str().unwrap()];
     assert_eq!(command(&log.public, &given).0, 0);
+    // With an outside witness in the reader's policy: nobody counts it.
+    let outside =
+        VerifierKey::new("university.example/w", KeyType::Cosignature, PublicKey::of(&key("university", "witness")));
+    let policy = Policy::parse(&fs::read(&before).unwrap()).unwrap();
+    fs::write(log.public.join("../wider"), policy.with_observers([&outside.unwrap()]).to_string()).unwrap();
+    assert_eq!(command(&log.public, &["--policy", log.public.join("../wider").to_str().unwrap()]).0, 0);
     fs::write(log.public.join(format!("certificate/{size}")), log.world.note(&["va"]).to_string()).unwrap();
     let (status, json) = command(&log.public, &given);
     assert_eq!(status, 4, "{json}");
@@ -230,6 +239,70 @@ fn a_proof_verifies_with_its_entry_and_nothing_else() {
     assert_eq!(command(&file, &given).0, 5);
     fs::remove_file(file.with_extension("json")).unwrap();
     assert_eq!(command(&file, &given).0, 2);
+}
+
+/// The proof of entry 3, its entry beside it.
+fn proof_of(log: &Log) -> PathBuf {
+    let reader = LogReader::new(&log.public);
+    let file = log.public.join("../000003-PartyEnrol.tlog-proof");
+    fs::write(&file, reader.proof(3, &reader.checkpoint().unwrap()).unwrap().to_string()).unwrap();
+    fs::write(file.with_extension("json"), &log.world.leaves[3]).unwrap();
+    file
+}
+
+#[test]
+fn a_proof_must_be_fresh_and_agree_with_what_was_kept_when_asked() {
+    let log = log();
+    let (file, policy) = (proof_of(&log), Some(log.public.join("policy")));
+    let wish = || Wish { policy: policy.clone(), ..Wish::default() };
+    let fresh = |now_ms| code(&file, &Wish { freshness: Some((now_ms, 60_000)), ..wish() });
+    assert_eq!((fresh(T0 + 59_000), fresh(T0 + 61_000), fresh(T0 - 301_000)), (0, 7, 7));
+    let given = policy.as_ref().unwrap().to_str().unwrap();
+    assert_eq!(command(&file, &["--policy", given, "--max-age", "1 ms"]).0, 7);
+    let known = |leaves: &[Vec<u8>]| {
+        let path = log.public.join("../known");
+        fs::write(&path, note(leaves, &HOSPITALS).to_string()).unwrap();
+        code(&file, &Wish { known: Some(path), ..wish() })
+    };
+    let mut leaves = log.world.leaves.clone();
+    assert_eq!(known(&leaves), 0);
+    assert_eq!(known(&leaves[..leaves.len() - 1]), 2, "a proof cannot show it");
+    leaves.push(b"{}".to_vec());
+    assert_eq!(known(&leaves), 7);
+    leaves.remove(3);
+    assert_eq!(known(&leaves), 8);
+    // Signed by somebody else.
+    let text = fs::read_to_string(log.public.join("../known")).unwrap();
+    fs::write(log.public.join("../known"), text.replacen(&leaves.len().to_string(), "1", 1)).unwrap();
+    assert_eq!(code(&file, &Wish { known: Some(log.public.join("../known")), ..wish() }), 3);
+}
+
+#[test]
+fn an_age_that_is_none_is_2_with_words() {
+    let (status, json) = command(&log().public, &["--max-age", "soon"]);
+    assert_eq!(status, 2, "{json}");
+    assert!(json["error"].as_str().unwrap().contains("such as"), "{json}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_refused_and_names_drive_no_terminal() {
+    let log = log();
+    let run = || Command::new(env!("CARGO_BIN_EXE_leben")).arg("verify").arg(&log.public).output().unwrap();
+    fs::write(log.public.join("x\u{1b}[2K\rok"), "").unwrap();
+    let said = run();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(2), "{text:?}");
+    assert!(!text.trim_end().contains(['\u{1b}', '\r']), "{text:?}");
+    fs::remove_file(log.public.join("x\u{1b}[2K\rok")).unwrap();
+    // Not even to the good bytes, and one to a device is not read.
+    for target in [log.public.join("../checkpoint"), "/dev/zero".into()] {
+        let path = log.public.join("checkpoint");
+        let _ = fs::rename(&path, log.public.join("../checkpoint"));
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        assert_eq!(code(&log.public, &Wish::default()), 2);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use leben_protocol::reject::{Reject, RejectCode};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::fetch::RESULT_BYTES_MAX;
 use crate::home::Home;
 
 /// Tries to reach the coordinator before giving up; with the backoff between them about 15 seconds.
@@ -22,9 +23,6 @@ const TRIES: u32 = 6;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer that waits for a quorum of hospitals.
 const FINAL_TIMEOUT: Duration = Duration::from_secs(120);
-/// A result larger than this is refused: 4 GiB.
-const RESULT_BYTES_MAX: u64 = 4 << 30;
-
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

@@ -10,6 +10,7 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
+use leben_contracts::verify::VerifyError;
 use tokio::runtime::Runtime;
 
 use crate::home::Home;
@@ -19,6 +20,7 @@ use crate::io::session::Session;
 use crate::io::terminal::{Counting, Paint, paint, print};
 use crate::job::duration;
 use crate::ledger::Ledger;
+use crate::show::clean;
 use crate::verify::{Wish, error_json, verify_telling};
 
 type Ended = Result<ExitCode, Box<dyn Error>>;
@@ -77,22 +79,30 @@ async fn readable(root: &Path) -> Result<(Home, Ledger), Box<dyn Error>> {
     }
 }
 
+/// The clock of this machine, and the age that was asked for.
+fn freshness(max_age: Option<&str>) -> Result<Option<(u64, u64)>, VerifyError> {
+    let Some(text) = max_age else { return Ok(None) };
+    let why = || "write a time such as \"2 days\"".to_owned();
+    let age_ms = duration::parse(text)
+        .ok_or_else(|| VerifyError::Malformed { place: format!("--max-age {text}"), why: why() })?;
+    Ok(Some((crate::io::now_ms(), age_ms)))
+}
+
 fn run_verify(args: &VerifyArgs) -> Ended {
-    let freshness = match args.max_age.as_deref().map(|text| (text, duration::parse(text))) {
-        None => None,
-        Some((_, Some(age_ms))) => Some((crate::io::now_ms(), age_ms)),
-        Some((text, None)) => return Err(format!("--max-age {text}: write a time such as \"2 days\"").into()),
-    };
-    let wish = Wish { policy: args.policy.clone(), known: args.known.clone(), freshness, entry: args.entry.clone() };
     let bar = Counting::new();
-    let verified =
-        verify_telling(&args.path, &wish, &mut |progress| bar.show(progress.what, progress.done, progress.total));
+    let verified = freshness(args.max_age.as_deref()).and_then(|freshness| {
+        let wish =
+            Wish { policy: args.policy.clone(), known: args.known.clone(), freshness, entry: args.entry.clone() };
+        verify_telling(&args.path, &wish, &mut |progress| bar.show(progress.what, progress.done, progress.total))
+    });
     drop(bar);
     match (&verified, args.output.json) {
         (Ok(good), true) => print(&format!("{}\n", good.to_json())),
         (Ok(good), false) => print(&good.to_text().replacen("ok:", &format!("{}:", paint(Paint::Green, "ok")), 1)),
         (Err(error), true) => print(&format!("{}\n", error_json(error))),
-        (Err(error), false) => eprintln!("leben: not verified (exit code {}): {error}", error.exit_code()),
+        (Err(error), false) => {
+            eprintln!("leben: not verified (exit code {}): {}", error.exit_code(), clean(&error.to_string()));
+        }
     }
     Ok(verified.map_or_else(|error| ExitCode::from(error.exit_code()), |_| ExitCode::SUCCESS))
 }
