@@ -14,6 +14,7 @@ use leben_worker::budget::Budgets;
 use leben_worker::gossip::{EVERY_MS, Source};
 use leben_worker::mirror::{Mirror, MirrorKeys};
 use leben_worker::participate::Work;
+use leben_worker::refusal::{Reason, Refusal};
 
 use crate::agreement;
 use crate::deal::Deal;
@@ -53,6 +54,8 @@ pub struct Member {
     pub disk: Disk,
     /// Its audit log: event, code and words.
     pub audit: Vec<String>,
+    /// Slots for which its file is not the one that the round was first computed on.
+    pub changed_slots: u32,
     table: Table,
     process: Option<Process>,
 }
@@ -67,7 +70,7 @@ impl Member {
     /// A hospital with its rows, not started yet.
     pub fn new(seat: u16, table: Table) -> Member {
         let name = agreement::hospital(seat);
-        Member { seat, name, disk: Disk::default(), audit: Vec::new(), table, process: None }
+        Member { seat, name, disk: Disk::default(), audit: Vec::new(), changed_slots: 0, table, process: None }
     }
 
     /// The process starts, with what is on its disk.
@@ -178,7 +181,14 @@ impl Member {
         let Some(process) = &mut self.process else { return Vec::new() };
         let Some(work) = process.work.take() else { return Vec::new() };
         let (contract, slot, mut out) = (work.contract, work.slot, Vec::new());
-        match compute(*work, self.seat, &self.table, truth) {
+        let computed = match self.changed_slots.checked_sub(1) {
+            None => compute(*work, self.seat, &self.table, truth),
+            Some(left) => {
+                self.changed_slots = left;
+                Err(Refusal::new(Reason::RowsChanged, "the rows changed since this round was first computed"))
+            }
+        };
+        match computed {
             Ok(masked) => {
                 let upload = Upload::new(slot, masked);
                 out.push(Out::Send(upload.hello()));

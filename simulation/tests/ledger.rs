@@ -108,6 +108,20 @@ fn with_a_low_threshold_every_close_is_on_the_ledger() {
     assert!(!network.story.iter().any(|line| line.contains("RoundClose")));
 }
 
+/// A hospital's file was another one, and is put back: that costs repeats of the round, and nobody leaves.
+#[test]
+fn a_file_that_is_put_back_costs_a_repeat_and_not_the_hospital() {
+    for seed in 1..=3 {
+        let mut network = Network::new(seed, long_deal(4, OnDrop::Repeat), tables(4));
+        network.members[1].changed_slots = 2;
+        assert_eq!(network.run(), Phase::Settled, "seed {seed}:\n{}", network.story.join("\n"));
+        let sums = &network.truth.sums;
+        assert_eq!(sums[0].slot, 3, "seed {seed}: two slots were refused");
+        assert!(sums.iter().all(|sum| sum.survivors == [1, 2, 3, 4]), "seed {seed}: {sums:?}");
+        assert_eq!(network.check_journals(), Ok(()), "seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_tells_the_same_story() {
     let digest = |seed| {
