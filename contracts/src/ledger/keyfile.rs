@@ -1,7 +1,7 @@
 //! Private keys on disk (feature `fs`): one file a key, made where it is used, readable by its owner alone.
 //!
 //! May a key file be lost: yes, the party then enrols anew. Rolled back: it does not change. Forged: by whoever can write the
-//! folder. The file is 64 hex digits of the ed25519 seed (RFC 8032) and a line end.
+//! folder. The file is 64 hex digits of the ed25519 seed (RFC 8032) and a line end; it appears whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -46,14 +46,36 @@ pub fn create(path: &Path, seed: &[u8; 32]) -> Result<SigningKey, KeyFileError> 
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fail("given a folder"))?;
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail("created"))?;
+    // It gets its name when it is whole: a crash leaves no half key there, and another process's key is not taken for this one.
+    let key = SigningKey::from_bytes(seed);
+    let whole = beside(path, &key);
+    let named = write_new(&whole, seed).map_err(fail("written")).and_then(|()| {
+        fs::hard_link(&whole, path).map_err(fail("created"))?;
+        let folder = path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());
+        folder.map_err(fail("made durable"))
+    });
+    // What a crash leaves is 0600, is no key's file, and is in nobody's way.
+    let _ = fs::remove_file(&whole);
+    named.map(|()| key)
+}
+
+/// Another name for each key, of which the public half alone shows.
+fn beside(path: &Path, key: &SigningKey) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", hex::encode(key.verifying_key().to_bytes())));
+    path.with_file_name(name)
+}
+
+fn write_new(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let mut text = Zeroizing::new(hex::encode(seed));
     text.push('\n');
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail("written"))?;
-    if let Some(folder) = path.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail("made durable"))?;
-    }
-    Ok(SigningKey::from_bytes(seed))
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Reads a key.
@@ -97,5 +119,33 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "nonsense").unwrap();
         assert!(matches!(load(&path), Err(KeyFileError::Malformed { .. })));
+        let names = || fs::read_dir(folder.path().join("keys")).unwrap().count();
+        assert_eq!(names(), 1, "nothing else stays");
+        // What a killed process left.
+        for seed in [[7; 32], [9; 32]] {
+            fs::write(beside(&path, &SigningKey::from_bytes(&seed)), "ab").unwrap();
+        }
+        fs::remove_file(&path).unwrap();
+        load_or_create(&path, &[7; 32]).unwrap();
+        assert_eq!((load(&path).unwrap().to_bytes(), names()), ([7; 32], 2));
+    }
+
+    #[test]
+    fn a_key_has_its_name_when_it_is_whole_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |n: u8| folder.path().join(format!("{n}.key"));
+        std::thread::scope(|scope| {
+            for n in 0..100 {
+                // Another process looks for it all the while, and sees none or all of it.
+                let made = scope.spawn(move || create(&path(n), &[n; 32]));
+                while !made.is_finished() {
+                    match load(&path(n)) {
+                        Err(KeyFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+                        other => assert_eq!(other.unwrap().to_bytes(), [n; 32]),
+                    }
+                }
+                made.join().unwrap().unwrap();
+            }
+        });
     }
 }

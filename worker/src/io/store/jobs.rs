@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::ledger::keyfile::{self, KeyFileError};
@@ -28,7 +28,11 @@ impl Store {
         let folder = self.job(contract);
         ensure_dir(&folder)?;
         keep_private(&folder)?;
-        keyfile::create(&folder.join("seed"), seed)?;
+        let path = folder.join("seed");
+        if is_empty(&path) {
+            fs::remove_file(&path).map_err(|error| DiskError::Io { what: "remove", path: path.clone(), error })?;
+        }
+        keyfile::create(&path, seed)?;
         Ok(())
     }
 
@@ -51,6 +55,7 @@ impl Store {
         for (name, path) in entries_of(&self.folder.join("jobs"))? {
             let Ok(Hash32(id)) = name.parse::<Hash32>() else { continue };
             let seed = match keyfile::load(&path.join("seed")) {
+                Err(KeyFileError::Malformed { path }) if is_empty(&path) => None,
                 Ok(key) => Some(Zeroizing::new(key.to_bytes())),
                 Err(KeyFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error.into()),
@@ -93,4 +98,9 @@ impl Store {
     fn job(&self, contract: &ContractId) -> PathBuf {
         self.folder.join("jobs").join(hex::encode(contract))
     }
+}
+
+/// Of an agent that made its files another way and was killed at it: nothing was said with what is not in it.
+fn is_empty(seed: &Path) -> bool {
+    fs::metadata(seed).is_ok_and(|file| file.len() == 0)
 }
