@@ -45,7 +45,8 @@ fn network(body: &Body) -> Option<String> {
     Some(match body {
         Body::Genesis(b) => {
             let admins: Vec<PartyId> = b.admins.iter().map(|admin| admin.party.clone()).collect();
-            format!("founds the network {}, reviewed by {}", b.origin, names(&admins))
+            let after = b.embeds.as_ref().map(|embedded| format!(", {embedded}")).unwrap_or_default();
+            format!("founds the network {}, reviewed by {}{after}", b.origin, names(&admins))
         }
         Body::PartyEnrol(b) => {
             let roles: Vec<String> = b.roles.iter().map(|role| role.as_str().replace('_', " ")).collect();

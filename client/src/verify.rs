@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use leben_contracts::agreement::body::{Body, Embedded};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::{ENTRY_BYTES_MAX, Entry};
@@ -13,7 +14,7 @@ use leben_contracts::ledger::evidence::EVIDENCE_BYTES_MAX;
 use leben_contracts::ledger::note::{NOTE_BYTES_MAX, Note};
 use leben_contracts::ledger::policy::{POLICY_BYTES_MAX, Policy};
 use leben_contracts::ledger::proof::PROOF_BYTES_MAX;
-use leben_contracts::ledger::store::read_at_most;
+use leben_contracts::ledger::store::{LogReader, read_at_most};
 use leben_contracts::verify::{
     Options, Progress, VerifyError, check_fresh, check_kept, verify_evidence, verify_folder, verify_proof,
 };
@@ -135,7 +136,7 @@ fn folder(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Go
     };
     let report = verify_folder(path, options)?;
     let contracts = state.contracts_len();
-    let lines = vec![
+    let mut lines = vec![
         format!("{} files read, every byte of them checked", report.files),
         format!(
             "{} entries replayed: {} parties, {} data sets, {contracts} contract{}; accounts balance",
@@ -145,8 +146,21 @@ fn folder(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) -> Result<Go
             if contracts == 1 { "" } else { "s" },
         ),
     ];
+    if let Some(embedded) = embedded(path, report.checkpoint.size)? {
+        lines.push(format!("it begins {embedded}"));
+    }
     let good = good("log", &report.checkpoint, report.cosigners, report.policy_was_given, lines);
     Ok(Good { others: report.outside, ..good })
+}
+
+/// What the first entry of a verified log embeds: the replay has checked that it proves a fork.
+fn embedded(path: &Path, size: u64) -> Result<Option<Box<Embedded>>, VerifyError> {
+    let leaf = LogReader::new(path).entry(0, size).map_err(|error| malformed(path, error))?;
+    let entry = Entry::parse(&leaf).map_err(|error| malformed(path, error))?;
+    Ok(match Body::parse(&entry.action().kind, &entry.action().body) {
+        Ok(Body::Genesis(genesis)) => genesis.embeds,
+        _ => None,
+    })
 }
 
 fn good(

@@ -215,6 +215,8 @@ fn the_largest_certificate_goes_on_and_two_that_contradict_each_other_are_a_prov
         assert!(matches!(&refused, Fatal::Handover(error) if error.exit_code() == 8), "{refused}");
         assert!(!out.exists() && dir.path().join("handover.fork.json").is_file());
     }
+    #[cfg(feature = "demo")]
+    a_new_network_embeds(&dir.path().join("handover.fork.json"), dir.path());
     // A copy that was touched.
     fs::write(forked.join("mirror/public/checkpoint"), "nonsense").unwrap();
     assert!(choose(&[long.clone(), forked], None).is_err());
@@ -224,4 +226,34 @@ fn the_largest_certificate_goes_on_and_two_that_contradict_each_other_are_a_prov
     fs::write(&bundle, bytes).unwrap();
     let error = choose(&[short, long], None).unwrap_err();
     assert!(matches!(&error, HandoverError::Verify { .. }) && error.exit_code() == 5, "{error}");
+}
+
+/// What people do when neither history can go on.
+#[cfg(feature = "demo")]
+fn a_new_network_embeds(proof: &Path, dir: &Path) {
+    use leben_contracts::agreement::hash::Hash32;
+    use leben_coordinator::io::config::Config;
+    use leben_coordinator::io::setup::init_after_fork;
+    let init = |name: &str, origin: &str, evidence: &Path| {
+        let (config, template) = (Config::new(origin, "coordinator"), Config::template(origin, "coordinator"));
+        init_after_fork(&dir.join(name), &config, &template, "admin", evidence).map_err(|error| error.to_string())
+    };
+    let touched = dir.join("touched.fork.json");
+    fs::write(&touched, fs::read_to_string(proof).unwrap().replacen("\"root\": \"", "\"root\": \"A", 1)).unwrap();
+    let refused = [init("none", "leben.example/2", &touched), init("none", "leben.example/2", &dir.join("absent"))];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    let same = init("none", ORIGIN, proof).unwrap_err();
+    assert!(same.contains("another --origin") && !dir.join("none").exists(), "{same}");
+
+    let said = init("second", "leben.example/2", proof).unwrap();
+    let digest = Hash32::plain(&fs::read(proof).unwrap()).to_string();
+    assert!(said.contains(&digest) && said.contains(&support::log_signer().vkey().to_string()), "{said}");
+    let ledger = dir.join("second/ledger");
+    let good = verify(&ledger, &Wish::default()).unwrap();
+    let words = format!("it begins in place of {ORIGIN}, whose key signed two histories");
+    assert!(good.lines.iter().any(|line| line.contains(&words) && line.contains(&digest)), "{:?}", good.lines);
+    let ledger = Ledger::read(&ledger, "leben.example/2").unwrap();
+    let (_, entry) = ledger.entries(0..1).unwrap().pop().unwrap();
+    let shown = leben::ledger_view::entry_text(&ledger, 0, &entry);
+    assert!(shown.contains("whose key signed two histories") && shown.contains(&digest), "{shown}");
 }

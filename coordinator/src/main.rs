@@ -34,6 +34,10 @@ enum Command {
         /// The first admin's party id.
         #[arg(long, default_value = "admin")]
         admin: String,
+        /// In place of a network whose log has signed two histories that were both certified: the proof (fork.json), which becomes part of the
+        /// first entry. Takes an --origin of its own.
+        #[arg(long, value_name = "FORK_EVIDENCE")]
+        embed: Option<PathBuf>,
     },
     /// Serve the network until stopped.
     Serve,
@@ -125,8 +129,12 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let dir = arguments.dir.as_path();
     match &arguments.command {
-        Command::Init { origin, party, admin } => {
-            setup::init(dir, &Config::new(origin, party), &Config::template(origin, party), admin)?;
+        Command::Init { origin, party, admin, embed } => {
+            let (config, template) = (Config::new(origin, party), Config::template(origin, party));
+            match embed {
+                None => setup::init(dir, &config, &template, admin)?,
+                Some(evidence) => say!("{}", setup::init_after_fork(dir, &config, &template, admin, evidence)?),
+            }
             say!("made the network '{origin}' in {}", dir.display());
             say!("settings: {}", dir.join("coordinator.toml").display());
             let home = dir.join("admin");

@@ -94,6 +94,7 @@ pub fn genesis() -> Body {
         coordinator: founder("coordinator"),
         admins: vec![founder("admin")],
         log_key: PublicKey::of(&key("coordinator", "log")),
+        embeds: None,
     })
 }
 

@@ -196,6 +196,7 @@ impl Past {
             coordinator: founder(COORDINATOR)?,
             admins: vec![founder("admin")?],
             log_key: PublicKey::of(&key(COORDINATOR, "log")),
+            embeds: None,
         };
         self.act(COORDINATOR, Role::Coordinator, &genesis.into(), &[COORDINATOR])?;
         for name in VALIDATORS {

@@ -159,7 +159,7 @@ impl World {
         let founder = |name: &str| Founder { party: id(name), keys: keys(name), sealing: sealing(name) };
         let (coordinator, admins, log_key) =
             (founder("coordinator"), vec![founder("admin")], public("coordinator", "log"));
-        world.act("coordinator", None, Genesis { origin: ORIGIN.into(), coordinator, admins, log_key });
+        world.act("coordinator", None, Genesis { origin: ORIGIN.into(), coordinator, admins, log_key, embeds: None });
         for name in HOSPITALS.iter().chain(&["team"]) {
             let kind = if *name == "team" { OrgKind::Team } else { OrgKind::Hospital };
             let body = PartyEnrol {

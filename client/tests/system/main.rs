@@ -5,7 +5,7 @@
 //! [`disclosure`] (small groups of patients are in no result),
 //! [`restarts`] (kill -9 loses nothing that was acknowledged), [`bad_input`] (every mistake has a message that says what,
 //! where and what to do), [`private`] (differential privacy, and the budget that each hospital keeps), [`keys`] (keys change, and
-//! nobody is lost), [`handover`] (the coordinator is lost, and nothing final is), [`streaming`] (vectors larger than anybody's memory) and [`cuts`] (nothing that arrived is sent again),
+//! nobody is lost), [`handover`] (the coordinator is lost, and nothing final is), [`refounded`] (it forked, and a new network says so), [`streaming`] (vectors larger than anybody's memory) and [`cuts`] (nothing that arrived is sent again),
 //! [`verify_flip`] (any byte of a published ledger matters).
 #![allow(
     clippy::unwrap_used,
@@ -31,6 +31,7 @@ mod outside;
 mod private;
 mod process;
 mod raw;
+mod refounded;
 mod restarts;
 mod rows;
 mod sentinel;

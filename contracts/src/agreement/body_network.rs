@@ -4,8 +4,10 @@ use super::hash::{Hash32, X25519Key};
 use super::party::{Code, OrgKind, PartyId, PartyKeys, Role};
 use super::purpose::Permission;
 use crate::ledger::canonical::{self, CanonicalError};
+use crate::ledger::evidence::{EvidenceError, Fork, ForkEvidence};
 use crate::ledger::key::PublicKey;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The first entry: the log's name, its coordinator, its admins. Signed by the coordinator's party key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,58 @@ pub struct Genesis {
     pub admins: Vec<Founder>,
     /// The key that signs checkpoints.
     pub log_key: PublicKey,
+    /// The log in whose place this one begins, because its key signed two histories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embeds: Option<Box<Embedded>>,
+}
+
+/// Two checkpoints of another log that contradict each other: what a new network begins with after a fork that nobody can mend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embedded {
+    /// SHA-256 of the evidence file, which has the cosignatures as well.
+    pub file_sha256: Hash32,
+    /// The proof, with the log's own signatures alone.
+    pub fork: ForkEvidence,
+}
+
+impl Embedded {
+    /// From an evidence file.
+    ///
+    /// # Errors
+    /// As [`ForkEvidence::parse`], [`ForkEvidence::verify`].
+    pub fn new(file: &[u8]) -> Result<Self, EvidenceError> {
+        let embedded = Self { file_sha256: Hash32::plain(file), fork: ForkEvidence::parse(file)?.bare() };
+        embedded.verify().map(|_| embedded)
+    }
+
+    /// What it proves: that the holder of the key in it signed two histories. Whose key that is the reader has to know.
+    ///
+    /// # Errors
+    /// [`EvidenceError`]: nothing.
+    pub fn verify(&self) -> Result<Fork, EvidenceError> {
+        if self.fork != self.fork.bare() {
+            return Err(EvidenceError::Format("it carries signatures that nothing here can check".to_owned()));
+        }
+        self.fork.verify(self.fork.log())
+    }
+}
+
+impl fmt::Display for Embedded {
+    /// In words, without believing anything: for a Genesis that was replayed, or an embedded proof that was verified.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.verify() {
+            Ok(Fork { origin, size, claimed, proven, larger_size }) => write!(
+                f,
+                "in place of {origin}, whose key signed two histories: at {size} entries with the root {}, and, beginning a checkpoint of {larger_size}, \
+                 with the root {} (evidence file: SHA-256 {})",
+                Hash32(claimed),
+                Hash32(proven),
+                self.file_sha256
+            ),
+            Err(error) => write!(f, "in place of a log of which it proves no fork: {error}"),
+        }
+    }
 }
 
 /// A party that the first entry, or a Handover, enrols.

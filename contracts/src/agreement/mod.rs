@@ -28,6 +28,8 @@ pub mod due;
 pub mod error;
 #[cfg(test)]
 mod execute_tests;
+#[cfg(test)]
+mod genesis_tests;
 mod grown;
 pub mod hash;
 mod kept;

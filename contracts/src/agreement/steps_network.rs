@@ -41,6 +41,14 @@ impl Step<'_> {
         if founders().any(|f| f.sealing.is_weak()) {
             return mismatch("a sealing key in Genesis is weak (small order)");
         }
+        if let Some(embedded) = &body.embeds {
+            let fork = embedded.verify().map_err(|e| Reason::Mismatch(format!("the fork that Genesis embeds: {e}")))?;
+            if fork.origin == body.origin || *embedded.fork.log().key() == body.log_key {
+                return mismatch(
+                    "a network that begins in place of a forked one has an origin and a log key of its own",
+                );
+            }
+        }
         let mut changes = vec![self.founder(&body.coordinator, OrgKind::Coordinator, COORDINATOR_ROLES.to_vec())];
         changes.extend(body.admins.iter().map(|a| self.founder(a, OrgKind::Team, vec![Role::Admin])));
         changes.push(Change::Coordinator(body.coordinator.party.clone(), body.log_key));

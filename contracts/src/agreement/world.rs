@@ -81,6 +81,7 @@ pub fn genesis() -> Body {
         coordinator: founder("coord"),
         admins,
         log_key: public("coord", "log"),
+        embeds: None,
     })
 }
 

@@ -38,8 +38,9 @@ pub enum EvidenceError {
     NoFork,
 }
 
-/// Two checkpoints that contradict each other, and the path that shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Two checkpoints that contradict each other, and the path that shows it. As JSON it is the evidence file, of which nothing is believed yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "File", into = "File")]
 pub struct ForkEvidence {
     log: VerifierKey,
     smaller: Note,
@@ -63,7 +64,7 @@ pub struct Fork {
     pub larger_size: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     kind: String,
@@ -116,38 +117,21 @@ impl ForkEvidence {
         if bytes.len() > EVIDENCE_BYTES_MAX {
             return Err(format("the file is longer than such a file can be"));
         }
-        let file: File = serde_json::from_slice(bytes).map_err(|e| EvidenceError::Format(e.to_string()))?;
-        if file.v != 1 || file.kind != KIND {
-            return Err(format("it is of another kind or version"));
-        }
-        let note = |text: &str| Note::parse(text.as_bytes()).map_err(CheckpointError::from);
-        let proof: Option<Vec<Hash>> = file.proof.iter().map(|line| parse_hash(line)).collect();
-        Ok(Self {
-            log: VerifierKey::parse(&file.log).map_err(CheckpointError::from)?,
-            smaller: note(&file.smaller)?,
-            larger: note(&file.larger)?,
-            root: parse_hash(&file.root).ok_or(format("`root` is 32 bytes in base64"))?,
-            proof: proof
-                .filter(|p| p.len() <= 63)
-                .ok_or(format("`proof` is at most 63 hashes of 32 bytes in base64"))?,
-        })
+        serde_json::from_slice(bytes).map_err(|e| EvidenceError::Format(e.to_string()))
     }
 
     /// The file.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let line = |hash: &Hash| hash_line(hash).trim_end().to_owned();
-        let file = File {
-            kind: KIND.to_owned(),
-            larger: self.larger.to_string(),
-            log: self.log.to_string(),
-            proof: self.proof.iter().map(line).collect(),
-            root: line(&self.root),
-            smaller: self.smaller.to_string(),
-            v: 1,
-        };
         // Strings and a number: it cannot fail.
-        serde_json::to_string_pretty(&file).unwrap_or_default() + "\n"
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// The same with the log's own signatures alone, which is all that the proof needs.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        let bare = |note: &Note| note.with_lines(|line| line.is_by(&self.log));
+        Self { smaller: bare(&self.smaller), larger: bare(&self.larger), ..self.clone() }
     }
 
     /// The log's key as the file names it: for a reader who has no other, and who then has to find out whose it is.
@@ -179,6 +163,43 @@ impl ForkEvidence {
         }
         let (origin, size, larger_size) = (smaller.origin, smaller.size, larger.size);
         Ok(Fork { origin, size, claimed: smaller.root, proven: self.root, larger_size })
+    }
+}
+
+impl TryFrom<File> for ForkEvidence {
+    type Error = EvidenceError;
+
+    fn try_from(file: File) -> Result<Self, EvidenceError> {
+        let format = |why: &str| EvidenceError::Format(why.to_owned());
+        if file.v != 1 || file.kind != KIND {
+            return Err(format("it is of another kind or version"));
+        }
+        let note = |text: &str| Note::parse(text.as_bytes()).map_err(CheckpointError::from);
+        let proof: Option<Vec<Hash>> = file.proof.iter().map(|line| parse_hash(line)).collect();
+        Ok(Self {
+            log: VerifierKey::parse(&file.log).map_err(CheckpointError::from)?,
+            smaller: note(&file.smaller)?,
+            larger: note(&file.larger)?,
+            root: parse_hash(&file.root).ok_or(format("`root` is 32 bytes in base64"))?,
+            proof: proof
+                .filter(|p| p.len() <= 63)
+                .ok_or(format("`proof` is at most 63 hashes of 32 bytes in base64"))?,
+        })
+    }
+}
+
+impl From<ForkEvidence> for File {
+    fn from(evidence: ForkEvidence) -> File {
+        let line = |hash: &Hash| hash_line(hash).trim_end().to_owned();
+        File {
+            kind: KIND.to_owned(),
+            larger: evidence.larger.to_string(),
+            log: evidence.log.to_string(),
+            proof: evidence.proof.iter().map(line).collect(),
+            root: line(&evidence.root),
+            smaller: evidence.smaller.to_string(),
+            v: 1,
+        }
     }
 }
 

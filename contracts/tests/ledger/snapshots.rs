@@ -46,7 +46,7 @@ fn write_log(root: &Path) {
     let mut sequencer = Sequencer::new(log_signer(), store.builder().unwrap(), follower).unwrap();
     let (coordinator, admins) = (founder("coordinator", 40), vec![founder("admin", 50)]);
     let log_key = PublicKey::of(&key(1));
-    let genesis = Genesis { origin: ORIGIN.into(), coordinator, admins, log_key };
+    let genesis = Genesis { origin: ORIGIN.into(), coordinator, admins, log_key, embeds: None };
     let first = draft(sequencer.state(), &genesis.into(), 0);
     let mut append = |envelopes: &[Vec<u8>]| {
         let staged = sequencer.stage(NOW_MS, envelopes).unwrap();

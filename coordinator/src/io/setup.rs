@@ -3,19 +3,20 @@
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
-use leben_contracts::agreement::body::{AlgorithmOffer, Body, Founder, Genesis};
+use leben_contracts::agreement::body::{AlgorithmOffer, Body, Embedded, Founder, Genesis};
 use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::{Hash32, X25519Key};
 use leben_contracts::agreement::party::{Code, PartyId, PartyKeys, Role};
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::entry::Envelope;
+use leben_contracts::ledger::evidence::{EVIDENCE_BYTES_MAX, EvidenceError};
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::keyfile;
 use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::sequencer::Sequencer;
-use leben_contracts::ledger::store::{LogStore, durable_replace};
+use leben_contracts::ledger::store::{LogStore, durable_replace, read_at_most};
 use leben_privacy::seal;
 use leben_protocol::invite::Invite;
 
@@ -32,6 +33,34 @@ fn start(error: impl std::fmt::Display) -> Fatal {
 
 /// Makes a new network in `dir`: settings, keys of the coordinator and of a first admin, and the genesis entry.
 pub fn init(dir: &Path, config: &Config, template: &str, admin: &str) -> Result<(), Fatal> {
+    begin(dir, config, template, admin, None)
+}
+
+/// The same in place of a network whose log has forked: its genesis entry embeds the proof, which is returned in words.
+///
+/// # Errors
+/// [`Fatal::Start`]: among others a file that proves no fork; nothing is made.
+pub fn init_after_fork(
+    dir: &Path,
+    config: &Config,
+    template: &str,
+    admin: &str,
+    evidence: &Path,
+) -> Result<String, Fatal> {
+    let bytes = read_at_most(evidence, EVIDENCE_BYTES_MAX).map_err(start)?;
+    let refused = |error: EvidenceError| Fatal::Start(format!("{}: {error}", evidence.display()));
+    let embedded = Embedded::new(&bytes).map_err(refused)?;
+    let (fork, log) = (embedded.verify().map_err(refused)?, embedded.fork.log().to_string());
+    if fork.origin == config.origin {
+        let words = format!("'{}' is the log that has forked; give the new one another --origin", fork.origin);
+        return Err(Fatal::Start(words));
+    }
+    let words = format!("{embedded}\nIs that the key of the log before? {log}");
+    begin(dir, config, template, admin, Some(Box::new(embedded)))?;
+    Ok(words)
+}
+
+fn begin(dir: &Path, config: &Config, template: &str, admin: &str, embeds: Option<Box<Embedded>>) -> Result<(), Fatal> {
     if dir.join("coordinator.toml").exists() {
         return Err(Fatal::Start(format!("{} holds a coordinator already; choose another --dir", dir.display())));
     }
@@ -57,6 +86,7 @@ pub fn init(dir: &Path, config: &Config, template: &str, admin: &str) -> Result<
         log_key: PublicKey::of(&log_key),
         coordinator,
         admins: vec![admin],
+        embeds,
     });
     let header =
         Header { actor: &party, role: Role::Coordinator, now_ms: now_ms(), valid_ms: 3_600_000, nonce: nonce() };

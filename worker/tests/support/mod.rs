@@ -235,6 +235,7 @@ impl Net {
             coordinator: founder("coord"),
             admins: vec![founder("admin")],
             log_key: public("coord", "log"),
+            embeds: None,
         };
         net.act("coord", None, genesis.into(), &["coord"]).unwrap();
         net
