@@ -274,8 +274,8 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         }
         What::Evidence { what: Some(EvidenceCommand::Clear { yes_i_have_looked: false }) } => {
             return Err(
-                "a fork means that somebody was shown another ledger: look at it (evidence show), call the other \
-                        hospitals, then say --yes-i-have-looked"
+                "what lies there means that somebody was shown another ledger, or that this folder is not the newest: look at it \
+                 (evidence show), call the other hospitals, then say --yes-i-have-looked"
                     .into(),
             );
         }

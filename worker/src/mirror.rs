@@ -230,9 +230,10 @@ impl Mirror {
         if let Some(halted) = self.halted.clone() {
             return Err(self.not_cosigned(halted, None));
         }
+        let first_index = self.size();
         let answer = match self.validator.handle_add_checkpoint(now_ms, body, &self.buffer) {
             Ok(answer) => answer,
-            Err(error) => return Err(self.refuse(error)),
+            Err(error) => return Err(self.refuse(&error, body, first_index)),
         };
         let entries = std::mem::take(&mut self.buffer);
         self.buffer_bytes = 0;

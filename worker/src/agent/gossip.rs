@@ -24,6 +24,11 @@ impl Agent {
         self.fork = Some(evidence);
     }
 
+    /// Why it halted before this start, where nobody has cleared it: nothing is signed.
+    pub fn restore_halt(&mut self, words: String) {
+        self.mirror.restore_halt(words);
+    }
+
     /// What peers are shown at `now_ms`: this hospital's checkpoint, cosigned anew, or the proof that the log has forked.
     pub fn shown_view(&self, now_ms: u64) -> Option<String> {
         match (&self.fork, self.mirror.halted()) {

@@ -76,7 +76,8 @@ pub enum Action {
         /// The quorum in force.
         policy: Option<Policy>,
     },
-    /// Durably: why this node signs nothing more, with the checkpoints that show it.
+    /// Durably: why this node signs nothing more, in the first line, with the checkpoints that show it. While it lies there the agent
+    /// signs nothing.
     StoreEvidence(String),
     /// Durably: proof that the log signed two histories. While it lies there the agent signs nothing.
     StoreFork(Box<ForkEvidence>),

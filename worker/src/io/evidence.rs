@@ -1,8 +1,10 @@
-//! `evidence/` and `leben-worker evidence`: proofs that the log signed two histories, each one file that anybody can check with
-//! `leben verify`. While one lies there the agent signs nothing, over restarts too; a person who has looked clears it.
+//! `evidence/` and `leben-worker evidence`: why this agent signs nothing. `fork-*.json` are proofs that the log signed two histories,
+//! each one file that anybody can check with `leben verify`. `halt-*.txt` say in their first line why it stopped, and hold what shows it:
+//! an entry that breaks the rules, this hospital's own cosignature that its folder does not remember, two checkpoints. While one of
+//! either lies there the agent signs nothing, over restarts too; a person who has looked clears them.
 //!
-//! May be lost: the fork is found again, if it still shows. Rolled back: the same. Forged: by nobody (the log's signatures). Grows: by
-//! the first proof; once one is there no more are kept.
+//! May be lost: the cause is found again, if it still shows. Rolled back: the same. Forged: `fork-*` by nobody (the log's signatures),
+//! `halt-*` by whoever can write the folder. Grows: by the first of each; once one is there no more are kept.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +15,9 @@ use leben_contracts::ledger::store::{durable_replace, ensure_dir, read_at_most};
 
 use super::cli::utc;
 use super::store::{DiskError, entries_of};
+
+/// Longest file of words that is read: twice what the agent writes.
+const TEXT_BYTES_MAX: usize = 16 << 20;
 
 fn folder_of(folder: &Path) -> PathBuf {
     folder.join("evidence")
@@ -25,6 +30,31 @@ fn folder_of(folder: &Path) -> PathBuf {
 pub fn keep(folder: &Path, now_ms: u64, evidence: &ForkEvidence) -> Result<(), DiskError> {
     let path = folder_of(folder).join(format!("fork-{now_ms}.json"));
     Ok(durable_replace(&path, evidence.to_json().as_bytes())?)
+}
+
+/// Durable: why the agent stopped signing, with what shows it. The first line says why.
+///
+/// # Errors
+/// [`DiskError`]: stop.
+pub fn keep_halt(folder: &Path, now_ms: u64, text: &str) -> Result<(), DiskError> {
+    Ok(durable_replace(&folder_of(folder).join(format!("halt-{now_ms}.txt")), text.as_bytes())?)
+}
+
+/// Why the agent stopped signing, the first time of those that nobody has cleared. Whatever the file holds: it signs nothing.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn halted(folder: &Path) -> Result<Option<String>, DiskError> {
+    let Some((name, path)) = halts(folder)?.into_iter().next() else { return Ok(None) };
+    let text = read_at_most(&path, TEXT_BYTES_MAX)?;
+    let words = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned();
+    Ok(Some(format!("it stopped before this start, see evidence/{name}: {words}")))
+}
+
+fn halts(folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
+    let mut found = entries_of(&folder_of(folder))?;
+    found.retain(|(name, path)| name.starts_with("halt-") && name.ends_with(".txt") && path.is_file());
+    Ok(found)
 }
 
 /// The proofs that nobody has cleared, oldest first. A file that proves nothing is named: it is not taken for one.
@@ -81,7 +111,7 @@ pub fn list_text(folder: &Path) -> Result<String, String> {
 /// In words.
 pub fn show(folder: &Path, name: &str) -> Result<String, String> {
     let path = file(folder, name)?;
-    let bytes = read_at_most(&path, EVIDENCE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let bytes = read_at_most(&path, TEXT_BYTES_MAX).map_err(|error| error.to_string())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -105,24 +135,30 @@ pub fn export(folder: &Path, target: &Path) -> Result<String, String> {
     ))
 }
 
-/// Puts the proofs aside, so that the agent signs again from its next start on.
+/// Puts the proofs and the reasons aside, so that the agent signs again from its next start on.
 ///
 /// # Errors
 /// In words.
 pub fn clear(folder: &Path, now_ms: u64) -> Result<String, String> {
-    let proofs = uncleared(folder).map_err(|error| error.to_string())?;
-    if proofs.is_empty() {
+    let mut names: Vec<String> =
+        uncleared(folder).map_err(|error| error.to_string())?.into_iter().map(|(name, _)| name).collect();
+    names.extend(halts(folder).map_err(|error| error.to_string())?.into_iter().map(|(name, _)| name));
+    if names.is_empty() {
         return Ok("nothing to clear".to_owned());
     }
     let aside = folder_of(folder).join(format!("cleared-{now_ms}"));
     ensure_dir(&aside).map_err(|error| error.to_string())?;
-    for (name, _) in &proofs {
+    for name in &names {
         let moved = fs::rename(folder_of(folder).join(name), aside.join(name));
         moved.map_err(|error| format!("cannot move {name}: {error}"))?;
     }
+    for changed in [&aside, &folder_of(folder)] {
+        let synced = fs::File::open(changed).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| format!("cannot make {} durable: {error}", changed.display()))?;
+    }
     Ok(format!(
         "{} put aside in {}. Restart the agent: it signs again, what its own copy extends and nothing else",
-        proofs.len(),
+        names.len(),
         aside.display()
     ))
 }

@@ -84,6 +84,10 @@ impl Shell {
             tracing::error!(name, "the log has forked: this agent signs nothing until `leben-worker evidence clear`");
             agent.restore_fork(fork);
         }
+        if let Some(words) = evidence::halted(&config.folder)? {
+            tracing::error!(words, "this agent signs nothing until `leben-worker evidence clear`");
+            agent.restore_halt(words);
+        }
         let address = config.address.clone().unwrap_or_else(|| network.address.clone());
         let coordinator = network.key().map_err(RunError::Network)?;
         let rotation = Rotation::new(&config.folder, keys, options.tap, address, coordinator)?;
@@ -295,7 +299,7 @@ impl Shell {
                     }
                 }
                 Action::FetchView(address) => self.tasks.fetch_view(address),
-                Action::StoreEvidence(text) => self.store.store_evidence(self.clock.now_ms(), &text)?,
+                Action::StoreEvidence(text) => evidence::keep_halt(self.store.folder(), self.clock.now_ms(), &text)?,
                 Action::StoreJobSeed { contract, seed } => self.store.store_seed(&contract, &seed)?,
                 Action::StoreJournal { contract, journal } => self.store.store_journal(&contract, &journal)?,
                 Action::StoreStanding { contract, standing } => self.store.store_standing(&contract, &standing)?,

@@ -10,7 +10,7 @@
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, `states`;  rows-*, `work`;  result.json to look at
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
-//! evidence/              why it stopped signing; fork-*.json prove that the log signed two histories (see `evidence`)
+//! evidence/              why it stopped signing, until a person has looked: halt-*.txt; fork-*.json prove two histories (see `evidence`)
 //! audit.ndjson           everything decided, refused, computed; each line names the one before
 //! status.json            what `leben-worker status` shows
 //! ```
@@ -197,14 +197,6 @@ impl Store {
             self.ledger.publish_policy(policy)?;
         }
         Ok(())
-    }
-
-    /// Durable: why the agent stopped signing, for people, under a name of its own.
-    ///
-    /// # Errors
-    /// [`DiskError`]: stop.
-    pub fn store_evidence(&self, now_ms: u64, text: &str) -> Result<(), DiskError> {
-        Ok(durable_replace(&self.folder.join(format!("evidence/{now_ms}.txt")), text.as_bytes())?)
     }
 
     /// Durable: what people decided about a contract.

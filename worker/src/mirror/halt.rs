@@ -1,11 +1,17 @@
 //! When this hospital signs nothing more, until a person has looked.
 
+use std::fmt::Write as _;
+
+use leben_contracts::ledger::add_checkpoint::AddCheckpoint;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::witness::WitnessError;
 
 use super::{Mirror, NotCosigned};
 use crate::refusal::{Reason, Refusal};
+
+/// Longest evidence, bytes: 8 MiB. A step of 4,096 entries of the usual size fits.
+const SHOWN_BYTES_MAX: usize = 8 << 20;
 
 impl Mirror {
     /// The log signed it: if this copy knows that size with another root, it is a fork.
@@ -45,8 +51,8 @@ impl Mirror {
         let words = format!(
             "this hospital's own cosignature stands under a checkpoint of {} entries, and this folder remembers only {known}: \
              it was restored from an old backup, or its keys are used elsewhere. This node signs nothing more, lest it sign a \
-             second history. Put back the newest `witness` and `mirror/`, or give this hospital new keys; the checkpoint is kept \
-             in `evidence/`",
+             second history. Put back the newest `witness` and `mirror/`, or give this hospital new keys, then run leben-worker \
+             evidence clear; the checkpoint is kept in `evidence/`",
             checkpoint.size
         );
         Err(self.halt(words, note))
@@ -74,29 +80,53 @@ impl Mirror {
         if self.halted.is_none() {
             let mine = self.validator.witness().record().map_or_else(String::new, |record| record.note().to_string());
             self.suspect = Some(note.clone());
-            self.evidence = Some(format!("{refusal}\n\n{note}\n{mine}"));
+            self.evidence = Some(format!("{}\n\n{note}\n{mine}", refusal.words));
             self.halted = Some(refusal.clone());
         }
         refusal
     }
 
-    pub(super) fn refuse(&mut self, error: WitnessError) -> NotCosigned {
-        // What the log did not prove to be its own is thrown away; the entries are asked for again.
-        self.clear_buffer();
-        let refusal = match &error {
+    /// `body` asked for a cosignature over the entries held, which begin with `first_index`.
+    pub(super) fn refuse(&mut self, error: &WitnessError, body: &[u8], first_index: u64) -> NotCosigned {
+        let refusal = match error {
             WitnessError::Clock { .. } => Refusal::new(Reason::Clock, error.to_string()),
             _ => Refusal::new(Reason::Ledger, error.to_string()),
         };
-        let evidence = match &error {
-            WitnessError::Fork { mine, theirs, .. } => Some(format!("{mine}\n{theirs}")),
+        let evidence = match error {
+            WitnessError::Fork { mine, theirs, .. } => Some(format!("{}\n\n{mine}\n{theirs}", refusal.words)),
+            WitnessError::Illegal { index, .. } => Some(self.show_illegal(&refusal, body, first_index, *index)),
             _ => None,
         };
-        if let WitnessError::Fork { theirs, .. } = &error {
+        if let WitnessError::Fork { theirs, .. } = error {
             self.suspect = Note::parse(theirs.as_bytes()).ok();
         }
-        if matches!(error, WitnessError::Fork { .. } | WitnessError::Illegal { .. }) {
+        if evidence.is_some() {
             self.halted = Some(refusal.clone());
         }
+        // What the log did not prove to be its own is thrown away; the entries are asked for again.
+        self.clear_buffer();
         self.not_cosigned(refusal, evidence)
+    }
+
+    /// The log's checkpoint and the entries under it: with the copy in `mirror/` anybody can make its tree again.
+    fn show_illegal(&self, refusal: &Refusal, body: &[u8], first_index: u64, index: u64) -> String {
+        let note = AddCheckpoint::parse(body).map_or_else(|_| String::new(), |request| request.note.to_string());
+        let mut text =
+            format!("{}\n\n{note}\nEntries that it adds to this hospital's copy, in hexadecimal:\n", refusal.words);
+        let entries = || (first_index..).zip(&self.buffer);
+        // The one that breaks the rules is there in any case.
+        for (at, leaf) in entries().filter(|(at, _)| *at == index).chain(entries().filter(|(at, _)| *at != index)) {
+            if text.len().saturating_add(leaf.len().saturating_mul(2)) > SHOWN_BYTES_MAX {
+                text.push_str("and more, for which there is no room\n");
+                break;
+            }
+            let _ = writeln!(text, "{at} {}", hex::encode(leaf));
+        }
+        text
+    }
+
+    /// It halted before this start, and no person has looked since.
+    pub fn restore_halt(&mut self, words: String) {
+        self.halted.get_or_insert_with(|| Refusal::new(Reason::Ledger, words));
     }
 }
