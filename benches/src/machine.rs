@@ -3,9 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::Failure;
+use crate::line::Line;
 
 /// Clock ticks a second in `/proc/*/stat`: `USER_HZ`, 100 on every Linux architecture that Rust runs on.
 const TICKS_PER_S: f64 = 100.0;
@@ -57,12 +58,12 @@ pub fn busy_s() -> Result<f64, Failure> {
 }
 
 /// Cores, processor and commit.
-pub fn facts() -> Map<String, Value> {
+pub fn facts() -> Line {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
     let cpu = model.map_or("unknown", |(_, name)| name.trim());
-    Map::from_iter([
+    Line::from_iter([
         ("cores".to_owned(), Value::from(cores)),
         ("cpu".to_owned(), Value::from(cpu)),
         ("commit".to_owned(), Value::from(commit())),

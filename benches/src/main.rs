@@ -14,6 +14,7 @@
 
 mod child;
 mod ledger;
+mod line;
 mod machine;
 mod round;
 mod secure_sum;
@@ -23,7 +24,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use serde_json::{Map, Value};
+use line::Line;
+use serde_json::Value;
 
 /// Whatever went wrong, in words.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -96,7 +98,7 @@ fn main() -> ExitCode {
 }
 
 /// Prints one case: its own keys, then the machine's.
-fn print(case: Map<String, Value>) -> Result<(), Failure> {
+fn print(case: Line) -> Result<(), Failure> {
     let mut line = case;
     line.extend(machine::facts());
     let mut out = std::io::stdout().lock();

@@ -30,13 +30,15 @@ use leben_coordinator::io::views::Views;
 use leben_protocol::quic::Listener;
 use leben_worker::io::clock::Clock;
 use leben_worker::io::join;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::traffic::{COORDINATOR, ENTRIES, STEPS, Traffic};
 use super::{percentile, rounded};
 use crate::Failure;
 use crate::child::Child;
+use crate::line::Line;
+use crate::machine::Meter;
 
 const ORIGIN: &str = "ledger.leben.example/bench";
 const WITNESSES: usize = 4;
@@ -52,7 +54,7 @@ struct Sizes {
 }
 
 /// Runs it.
-pub(super) fn measure(dir: &Path, quick: bool) -> Result<Map<String, Value>, Failure> {
+pub(super) fn measure(dir: &Path, quick: bool) -> Result<Line, Failure> {
     let sizes = match quick {
         true => Sizes { group: 32, waves: 4, steps: 40 },
         false => Sizes { group: 256, waves: 8, steps: 400 },
@@ -113,14 +115,14 @@ async fn start(dir: &Path) -> Result<Coordinator, Failure> {
     Ok(Coordinator { dir: dir.to_owned(), ledger, reader, address })
 }
 
-async fn play(root: &Path, sizes: &Sizes) -> Result<Map<String, Value>, Failure> {
+async fn play(root: &Path, sizes: &Sizes) -> Result<Line, Failure> {
     let here = start(&root.join("coordinator")).await?;
     let mut traffic = Traffic::new(keyfile::load(&here.dir.join("keys/party.key"))?, sizes.group);
     for envelope in here.ledger.with_final(|state, _| traffic.prelude(state, now_ms()))? {
         here.ledger.append(envelope, true).await?;
     }
     eprintln!("ledger: sequencing");
-    let sequenced_per_s = waves(&here.ledger, &mut traffic, sizes, false).await?;
+    let sequenced = waves(&here.ledger, &mut traffic, sizes, &[]).await?;
     eprintln!("ledger: {WITNESSES} witnesses join and read {} entries", here.ledger.final_size());
     let joined = Instant::now();
     let workers = witnesses(root, &here).await?;
@@ -128,15 +130,19 @@ async fn play(root: &Path, sizes: &Sizes) -> Result<Map<String, Value>, Failure>
     eprintln!("ledger: one step at a time");
     let mut steps = steps(&here.ledger, &mut Traffic::again(&traffic, 1), sizes).await?;
     eprintln!("ledger: final");
-    let final_per_s = waves(&here.ledger, &mut traffic, sizes, true).await?;
+    let pids: Vec<u32> = workers.iter().map(Child::pid).collect();
+    let finals = waves(&here.ledger, &mut traffic, sizes, &pids).await?;
     let (build_us, verify_us) = proofs(&here)?;
     workers.into_iter().try_for_each(Child::stop)?;
-    Ok(Map::from_iter([
+    Ok(Line::from_iter([
         ("n".to_owned(), Value::from(WITNESSES)),
         ("k".to_owned(), Value::from(quorum(WITNESSES))),
         ("batch".to_owned(), Value::from(256)),
-        ("sequenced_per_s".to_owned(), rounded(sequenced_per_s)),
-        ("final_per_s".to_owned(), rounded(final_per_s)),
+        ("sequenced_per_s".to_owned(), rounded(sequenced.per_s)),
+        ("final_per_s".to_owned(), rounded(finals.per_s)),
+        ("sequenced_cpu_us".to_owned(), rounded(sequenced.cpu_us)),
+        ("final_cpu_us".to_owned(), rounded(finals.cpu_us)),
+        ("final_others_cores".to_owned(), rounded(finals.others_cores)),
         ("step_final_p50_ms".to_owned(), rounded(percentile(&mut steps, 50))),
         ("step_final_p99_ms".to_owned(), rounded(percentile(&mut steps, 99))),
         ("proof_build_us".to_owned(), rounded(build_us)),
@@ -146,14 +152,26 @@ async fn play(root: &Path, sizes: &Sizes) -> Result<Map<String, Value>, Failure>
     ]))
 }
 
-/// Whole waves at a time, entries a second: from a wave's first append to its last answer. Drafting and signing is the parties' work and
-/// is done between the waves.
-async fn waves(ledger: &Ledger, traffic: &mut Traffic, sizes: &Sizes, wait_final: bool) -> Result<f64, Failure> {
-    let (mut entries, mut spent) = (0, Duration::ZERO);
+/// What a number of waves came to.
+struct Waves {
+    /// Entries a second.
+    per_s: f64,
+    /// Processor time of every process for one entry, microseconds.
+    cpu_us: f64,
+    /// Cores that everything else on the machine used meanwhile, on average.
+    others_cores: f64,
+}
+
+/// Whole waves at a time: from a wave's first append to its last answer. Drafting and signing is the parties' work and is done between
+/// the waves. With `witnesses`, processes, an answer is that the entry is final; without, that it is sequenced.
+async fn waves(ledger: &Ledger, traffic: &mut Traffic, sizes: &Sizes, witnesses: &[u32]) -> Result<Waves, Failure> {
+    let wait_final = !witnesses.is_empty();
+    let pids: Vec<u32> = witnesses.iter().copied().chain([std::process::id()]).collect();
+    let (mut entries, mut spent, mut cpu_s, mut others_s) = (0, Duration::ZERO, 0.0, 0.0);
     for wave in 0..STEPS + sizes.waves {
         let envelopes = ledger.with_final(|state, _| traffic.wave(state, now_ms()))?;
         let count = envelopes.len();
-        let begun = Instant::now();
+        let (begun, meter) = (Instant::now(), Meter::start(pids.clone())?);
         let asked = envelopes.into_iter().map(|envelope| {
             let ledger = ledger.clone();
             tokio::spawn(async move { ledger.append(envelope, wait_final).await })
@@ -165,11 +183,15 @@ async fn waves(ledger: &Ledger, traffic: &mut Traffic, sizes: &Sizes, wait_final
         if wave >= STEPS {
             entries += count;
             spent += begun.elapsed();
+            let work = meter.read()?;
+            cpu_s += work.cpu_s;
+            others_s += work.others_cores * work.wall_s;
         }
         let mut finals = ledger.watch_final();
         finals.wait_for(|size| *size > last).await?;
     }
-    Ok(entries as f64 / spent.as_secs_f64())
+    let (entries, spent_s) = (entries as f64, spent.as_secs_f64());
+    Ok(Waves { per_s: entries / spent_s, cpu_us: cpu_s * 1e6 / entries, others_cores: others_s / spent_s })
 }
 
 /// One contract's steps one after the other on an idle network, milliseconds each: from the append to the proof.

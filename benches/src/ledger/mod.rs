@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use leben_contracts::ledger::store::durable_replace;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::line::Line;
 use crate::{Failure, print};
 
 /// What to measure.
@@ -49,7 +50,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Some(dir) => folder.tempdir_in(dir)?,
         None => folder.tempdir()?,
     };
-    let mut case = Map::new();
+    let mut case = Line::default();
     case.insert("bench".into(), "ledger".into());
     case.extend(disk(folder.path())?);
     if options.only != "past" {
@@ -66,7 +67,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// Type of the file system, and what its fsync costs: the median of 64 durable replacements of a small file, milliseconds.
-fn disk(dir: &Path) -> Result<Map<String, Value>, Failure> {
+fn disk(dir: &Path) -> Result<Line, Failure> {
     let mounts = std::fs::read_to_string("/proc/mounts")?;
     let real = dir.canonicalize()?;
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -79,7 +80,7 @@ fn disk(dir: &Path) -> Result<Map<String, Value>, Failure> {
         costs.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     std::fs::remove_file(dir.join("probe"))?;
-    Ok(Map::from_iter([
+    Ok(Line::from_iter([
         ("disk".to_owned(), mount.map_or("unknown".to_owned(), |(_, kind)| kind).into()),
         ("durable_replace_ms".to_owned(), rounded(percentile(&mut costs, 50))),
     ]))

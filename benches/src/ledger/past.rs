@@ -22,13 +22,14 @@ use leben_contracts::verify::{self, verify_folder};
 use leben_coordinator::io::fatal::Fatal;
 use leben_coordinator::io::index::Index;
 use leben_coordinator::io::ledger::Ledger;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::traffic::{COORDINATOR, Traffic, key, keys, sealing};
 use super::{load, rounded};
 use crate::Failure;
 use crate::child::Child;
+use crate::line::Line;
 
 pub(super) const ORIGIN: &str = "ledger.leben.example/past";
 pub(super) const VALIDATORS: [&str; 4] = ["hospital-1", "hospital-2", "hospital-3", "hospital-4"];
@@ -36,7 +37,7 @@ pub(super) const VALIDATORS: [&str; 4] = ["hospital-1", "hospital-2", "hospital-
 const KILLED_AFTER: [u64; 3] = [9_000, 13_000, 10_500];
 
 /// Runs it.
-pub(super) fn measure(dir: &Path, entries: u64, pause_ms: u64) -> Result<Map<String, Value>, Failure> {
+pub(super) fn measure(dir: &Path, entries: u64, pause_ms: u64) -> Result<Line, Failure> {
     let made = Instant::now();
     let mut past = Past::begin(dir, entries, pause_ms)?;
     past.write(entries)?;
@@ -53,7 +54,7 @@ pub(super) fn measure(dir: &Path, entries: u64, pause_ms: u64) -> Result<Map<Str
     drop(state);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let starts = runtime.block_on(starts(dir, size))?;
-    Ok(Map::from_iter([
+    Ok(Line::from_iter([
         ("entries".to_owned(), Value::from(size)),
         ("audit_entries_per_s".to_owned(), rounded(size as f64 / audit_s)),
         ("snapshot_bytes".to_owned(), Value::from(starts.snapshot_bytes)),

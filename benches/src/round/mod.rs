@@ -21,8 +21,9 @@ mod raw;
 use clap::Subcommand;
 use leben_models::probe::Probe;
 use leben_models::{AlgorithmSpec, Table, pooled};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::line::Line;
 use crate::{Failure, machine, print, seconds};
 
 /// Bits of one hospital's number in the secure case.
@@ -189,24 +190,23 @@ fn cases(quick: bool) -> Vec<Case> {
 }
 
 impl Case {
-    fn keys(self) -> Map<String, Value> {
+    fn keys(self) -> Line {
         let (mode, bits) = match self.mode {
             Mode::Raw => ("raw", i64::from(raw::lane_bits(self.hospitals))),
             Mode::Plain => ("plain", 32),
             Mode::Secure => ("secure", BITS),
         };
-        let keys = [
+        Line::from([
             ("bench", Value::from("round")),
             ("hospitals", self.hospitals.into()),
             ("params", self.params.into()),
             ("mode", mode.into()),
             ("bits", bits.into()),
             ("rounds", self.rounds.into()),
-        ];
-        keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        ])
     }
 
-    fn line(self, measured: &Measured, error: f64) -> Map<String, Value> {
+    fn line(self, measured: &Measured, error: f64) -> Line {
         let rounds = u64::from(self.rounds.max(1));
         let mut sorted = measured.rounds_s.clone();
         sorted.sort_by(f64::total_cmp);

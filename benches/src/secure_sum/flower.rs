@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, Value, json};
 
 use super::{Case, Figures};
+use crate::line::Line;
 use crate::{Failure, print};
 
 const SCRIPT: &str = include_str!("flower.py");
@@ -36,10 +37,14 @@ pub fn measure(python: &Path, case: Case) -> Result<(), Failure> {
         server_cpu_s: number("server_cpu_s")?,
         bytes_per_param: number("bytes_per_param")?,
     };
-    let keys = json!({
-        "system": said.get("system"), "hospitals": case.hospitals, "params": params, "bits": 22, "dropped": case.dropped, "threads": 1,
-    });
-    let mut line = keys.as_object().cloned().unwrap_or_default();
+    let mut line = Line::from([
+        ("system", json!(said.get("system"))),
+        ("hospitals", json!(case.hospitals)),
+        ("params", json!(params)),
+        ("bits", json!(22)),
+        ("dropped", json!(case.dropped)),
+        ("threads", json!(1)),
+    ]);
     figures.extend(&mut line, params);
     line.insert("client_extra_mib".into(), json!(number("client_extra_mib")?));
     print(line)

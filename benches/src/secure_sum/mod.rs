@@ -12,9 +12,10 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::Failure;
+use crate::line::Line;
 
 /// One case.
 #[derive(Args, Clone, Copy, Debug)]
@@ -36,13 +37,17 @@ pub struct Case {
 
 impl Case {
     /// What names it in its line.
-    fn keys(&self) -> Map<String, Value> {
+    fn keys(&self) -> Line {
         let suite = if self.chacha20 { "chacha20" } else { "aes-256-ctr" };
-        let keys = json!({
-            "system": "leben", "suite": suite, "hospitals": self.hospitals, "params": self.params, "bits": self.bits,
-            "dropped": self.dropped, "threads": self.threads,
-        });
-        keys.as_object().cloned().unwrap_or_default()
+        Line::from([
+            ("system", json!("leben")),
+            ("suite", json!(suite)),
+            ("hospitals", json!(self.hospitals)),
+            ("params", json!(self.params)),
+            ("bits", json!(self.bits)),
+            ("dropped", json!(self.dropped)),
+            ("threads", json!(self.threads)),
+        ])
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -63,7 +68,7 @@ struct Figures {
 
 impl Figures {
     /// As keys of a line, with the processor time that 10^8 numbers would take at this rate.
-    fn extend(&self, line: &mut Map<String, Value>, params: usize) {
+    fn extend(&self, line: &mut Line, params: usize) {
         let per_1e8 = |cpu_s: f64| crate::seconds(cpu_s * 1e8 / params as f64);
         let keys = [
             ("client_s", crate::seconds(self.client_s)),
