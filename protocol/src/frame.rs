@@ -140,6 +140,7 @@ pub enum Order {
         /// Index of the first leaf.
         first_index: u64,
         /// Leaf bytes.
+        #[serde(with = "crate::leaves")]
         leaves: Vec<Vec<u8>>,
     },
     /// A tlog-witness add-checkpoint body.

@@ -24,6 +24,7 @@ pub mod frame;
 pub mod http;
 pub mod invite;
 pub mod key;
+mod leaves;
 pub mod limits;
 #[cfg(feature = "quic")]
 pub mod quic;
