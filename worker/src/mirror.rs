@@ -6,23 +6,28 @@
 //! vote itself a new quorum. A fork, or an entry that breaks the rules, halts this node's signing until a person has looked.
 
 mod certify;
+mod concerned;
 mod halt;
 mod keys;
 mod restore;
+mod roots;
 
 use std::collections::BTreeMap;
 
 use leben_contracts::agreement::Recorded;
+use leben_contracts::agreement::contract::Contract;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::ENTRY_BYTES_MAX;
-use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
+use leben_contracts::ledger::merkle::{Hash, Tree};
 use leben_contracts::ledger::note::{Note, NoteError, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::witness::{Validator, Witness, WitnessError, WitnessRecord};
 
+use concerned::Concerned;
 pub use keys::{MirrorKeys, validator_name, witness_name};
 pub use restore::Start;
+use roots::Roots;
 
 use crate::refusal::{Reason, Refusal};
 
@@ -91,8 +96,10 @@ pub struct Mirror {
     /// Replays what is validated; what is not yet certified is recorded there.
     validator: Validator<Recorded>,
     certified: State,
+    /// Contracts of the certified state that read this hospital's data.
+    concerned: Concerned,
     certified_note: Option<Note>,
-    roots: BTreeMap<u64, Hash>,
+    roots: Roots,
     tree: Tree,
     buffer: Vec<Vec<u8>>,
     buffer_bytes: usize,
@@ -127,8 +134,9 @@ impl Mirror {
             keys,
             validator: Validator::new(witness, Recorded::new(state.clone())),
             certified: state,
+            concerned: Concerned::default(),
             certified_note: None,
-            roots: BTreeMap::new(),
+            roots: Roots::default(),
             tree: Tree::default(),
             buffer: Vec::new(),
             buffer_bytes: 0,
@@ -166,6 +174,16 @@ impl Mirror {
         &self.certified
     }
 
+    /// Contracts of the final state that read this hospital's data and have not ended, by id.
+    pub fn open_contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.concerned.open(&self.certified)
+    }
+
+    /// The same, and those among the latest 256 on the ledger that have ended.
+    pub fn recent_contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.open_contracts().chain(self.concerned.ended(&self.certified))
+    }
+
     /// The state after everything validated, final or not: good for not asking twice, never for consent.
     pub fn validated(&self) -> &State {
         self.validator.state().state()
@@ -193,7 +211,7 @@ impl Mirror {
 
     /// Whether a root is that of a certified part of this copy.
     pub fn is_certified_root(&self, root: &Hash) -> bool {
-        self.roots.range(..=self.certified_size()).rev().any(|(_, known)| known == root)
+        self.roots.contains(root, self.certified_size())
     }
 
     /// Leaves ahead of the checkpoint that covers them. Nothing is believed yet.
@@ -237,7 +255,10 @@ impl Mirror {
         };
         let entries = std::mem::take(&mut self.buffer);
         self.buffer_bytes = 0;
-        entries.iter().for_each(|leaf| self.take(leaf, true));
+        for leaf in self.validator.leaves() {
+            self.tree.append(*leaf);
+            self.roots.push(&self.tree);
+        }
         let size = answer.record.checkpoint().size;
         Ok(Cosigned { size, entries, lines: answer.body(), record: answer.record })
     }
@@ -304,18 +325,14 @@ impl Mirror {
             let index = self.certified.next_index();
             let missing = || Refusal::new(Reason::Ledger, format!("entry {index} is missing in this copy"));
             let applied = self.validator.state_mut().take(size).ok_or_else(missing)?;
+            let changed: Vec<_> = applied.contracts().collect();
             self.certified.follow(applied).map_err(|error| Refusal::new(Reason::Ledger, error.to_string()))?;
+            for id in changed {
+                self.concerned.handle_changed(&self.certified, &self.party, id);
+            }
         }
-        let keep_from = size.saturating_sub(ROOTS_KEPT);
-        self.roots = self.roots.split_off(&keep_from);
+        self.roots.drop_below(size.saturating_sub(ROOTS_KEPT));
         Ok(())
-    }
-
-    fn take(&mut self, leaf: &[u8], with_root: bool) {
-        self.tree.append(leaf_hash(leaf));
-        if with_root {
-            self.roots.insert(self.tree.size(), self.tree.root());
-        }
     }
 
     /// A certificate from before a Handover, ahead of the entries that name the key it was signed with: while the entries here do not lead

@@ -216,6 +216,7 @@ fn a_copy_taken_up_from_a_snapshot_is_the_one_that_was_replayed() {
     let start = || Start { state: state.clone(), before: Tree::default(), leaves: leaves.clone() };
     let mut again = new_mirror();
     again.resume(start()).unwrap();
+    follows_its_own(&again);
     again.restore_certificate(Some(certificate.clone())).unwrap();
     assert_eq!((again.size(), again.certified_size()), (mirror.size(), mirror.certified_size()));
     assert!(again.is_certified_root(&root));

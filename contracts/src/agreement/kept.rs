@@ -72,7 +72,7 @@ impl Kept {
         }
     }
 
-    fn id(&self) -> ContractId {
+    pub(super) fn id(&self) -> ContractId {
         match self {
             Self::Open(contract) => contract.id,
             Self::Ended(packed) => packed.id,
@@ -130,8 +130,15 @@ impl Contracts {
         self.open.iter().filter_map(|id| self.get(id))
     }
 
-    pub(super) fn recent(&self) -> impl Iterator<Item = &Contract> {
-        self.recent.iter().filter_map(|id| self.get(id))
+    pub(super) fn recent(&self, wanted: impl Fn(&ContractId) -> bool) -> impl Iterator<Item = &Contract> {
+        self.recent.iter().filter(move |id| wanted(id)).filter_map(|id| self.get(id))
+    }
+
+    pub(super) fn get_open(&self, id: &ContractId) -> Option<&Contract> {
+        match self.all.get(id) {
+            Some(Kept::Open(contract)) => Some(contract),
+            _ => None,
+        }
     }
 
     pub(super) fn insert(&mut self, kept: Kept) {

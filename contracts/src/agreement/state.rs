@@ -9,7 +9,7 @@ use super::accounts::{AccountId, Accounts, Plan, Unit};
 use super::body::{AlgorithmOffer, BudgetGenesis, ComputeOffer, DatasetOffer, liars_max};
 use super::error::{Reason, StepError};
 use super::grown::Grown;
-use super::hash::Hash32;
+use super::hash::{ContractId, Hash32};
 use super::kept::{Contracts, Kept};
 use super::party::{Party, PartyId};
 use super::seen::Seen;
@@ -183,6 +183,14 @@ impl Applied {
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Contracts that it made, changed or ended.
+    pub fn contracts(&self) -> impl Iterator<Item = ContractId> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Contract(contract) => Some(contract.id()),
+            _ => None,
+        })
     }
 }
 

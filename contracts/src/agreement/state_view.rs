@@ -149,12 +149,23 @@ impl State {
 
     /// Contracts that have not ended, by id, and the latest 256 that have, in the order in which they did.
     pub fn recent_contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.contracts.open().chain(self.contracts.recent())
+        self.contracts.open().chain(self.contracts.recent(|_| true))
     }
 
     /// Contracts that have not ended, by id.
     pub fn open_contracts(&self) -> impl Iterator<Item = &Contract> {
         self.contracts.open()
+    }
+
+    /// A contract that has not ended.
+    #[must_use]
+    pub fn open_contract(&self, id: &ContractId) -> Option<&Contract> {
+        self.contracts.get_open(id)
+    }
+
+    /// Those of the latest 256 contracts to end that are wanted, in the order in which they did; others are not even read.
+    pub fn ended_contracts(&self, wanted: impl Fn(&ContractId) -> bool) -> impl Iterator<Item = &Contract> {
+        self.contracts.recent(wanted)
     }
 
     /// Declared privacy budgets, by `owner/name`.

@@ -162,8 +162,7 @@ impl Agent {
     /// A picture of this moment.
     pub fn status(&self, now_ms: u64) -> Status {
         let state = self.mirror.certified();
-        let mine = |contract: &&Contract| contract.terms.inputs.iter().any(|input| input.owner == self.party);
-        let mut contracts: Vec<&Contract> = state.recent_contracts().filter(mine).collect();
+        let mut contracts: Vec<&Contract> = self.mirror.recent_contracts().collect();
         contracts.sort_by_key(|contract| std::cmp::Reverse(contract.proposed_index));
         let datasets = self.declared.iter().map(|dataset| DatasetView {
             name: dataset.name.to_string(),

@@ -16,7 +16,7 @@ const SHOWN_BYTES_MAX: usize = 8 << 20;
 impl Mirror {
     /// The log signed it: if this copy knows that size with another root, it is a fork.
     pub(super) fn check_root(&mut self, checkpoint: &Checkpoint, note: &Note) -> Result<(), Refusal> {
-        let known = self.roots.get(&checkpoint.size).is_none_or(|root| *root == checkpoint.root);
+        let known = self.roots.get(checkpoint.size).is_none_or(|root| root == checkpoint.root);
         if known && self.validator.witness().compare(note, checkpoint).is_ok() {
             return Ok(());
         }
@@ -30,7 +30,7 @@ impl Mirror {
 
     /// A key of before a Handover signed it. It accuses nobody who goes on; it is believed where it is part of this copy.
     pub(super) fn check_earlier(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
-        match self.roots.get(&checkpoint.size).is_none_or(|root| *root == checkpoint.root) {
+        match self.roots.get(checkpoint.size).is_none_or(|root| root == checkpoint.root) {
             true => Ok(()),
             false => Err(Refusal::new(
                 Reason::Ledger,

@@ -3,10 +3,11 @@
 use leben_contracts::agreement::Recorded;
 use leben_contracts::agreement::state::State;
 use leben_contracts::ledger::checkpoint::Checkpoint;
-use leben_contracts::ledger::merkle::{Hash, Tree};
+use leben_contracts::ledger::merkle::{Hash, Tree, leaf_hash};
 use leben_contracts::ledger::note::Note;
 use leben_contracts::ledger::policy::UnknownSigners;
 
+use super::concerned::Concerned;
 use super::{Mirror, ROOTS_KEPT};
 use crate::refusal::{Reason, Refusal};
 
@@ -41,17 +42,18 @@ impl Mirror {
         self.tree = before;
         for leaf in leaves {
             self.tree.append(leaf);
-            self.roots.insert(self.tree.size(), self.tree.root());
+            self.roots.push(&self.tree);
         }
         if self.tree.size() != state.next_index() {
             return Err(damaged("its snapshot stands for another number of entries than its tree"));
         }
         if let Some(signed) = self.validator.witness().record().map(|record| record.checkpoint())
-            && self.roots.get(&signed.size).is_some_and(|root| *root != signed.root)
+            && self.roots.get(signed.size).is_some_and(|root| root != signed.root)
         {
             return Err(damaged("this node has signed another tree than it holds"));
         }
         self.validator.take_up(self.tree.clone(), state.now_ms(), Recorded::new(state.clone()));
+        self.concerned = Concerned::of(&state, &self.party);
         self.certified = state;
         Ok(())
     }
@@ -74,7 +76,10 @@ impl Mirror {
         self.validator.catch_up(leaves).map_err(damaged)?;
         for leaf in leaves {
             // Older roots would be dropped again.
-            self.take(leaf, self.tree.size().saturating_add(ROOTS_KEPT) >= certified);
+            self.tree.append(leaf_hash(leaf));
+            if self.tree.size().saturating_add(ROOTS_KEPT) > certified {
+                self.roots.push(&self.tree);
+            }
         }
         self.advance(certified.min(self.size()))
     }
@@ -86,7 +91,7 @@ impl Mirror {
     pub fn restore_certificate(&mut self, certificate: Option<Note>) -> Result<(), Refusal> {
         let Some(note) = certificate else { return Ok(()) };
         let Checkpoint { size, root, .. } = self.checkpoint_of(&note)?;
-        if self.roots.get(&size) != Some(&root) {
+        if self.roots.get(size) != Some(root) {
             return Err(damaged(format!("its certificate over {size} entries does not fit its entries")));
         }
         if let Some(policy) = self.certified.witness_policy() {
@@ -98,7 +103,7 @@ impl Mirror {
     }
 
     /// The certified state with the root over its entries: what a snapshot holds.
-    pub fn snapshot(&self) -> Option<(&State, &Hash)> {
-        self.roots.get(&self.certified_size()).map(|root| (&self.certified, root))
+    pub fn snapshot(&self) -> Option<(&State, Hash)> {
+        self.roots.get(self.certified_size()).map(|root| (&self.certified, root))
     }
 }

@@ -416,6 +416,7 @@ impl Net {
             agent.handle_order(self.now_ms, Order::Publish { note });
         }
         agent.handle_order(self.now_ms, Order::Publish { note: self.certificate(&["h2", "h3"]) });
+        follows_its_own(agent.mirror());
         drain(agent)
     }
 
@@ -442,6 +443,20 @@ impl Net {
             }
         }
     }
+}
+
+/// What the copy follows entry by entry is what looking through all contracts finds.
+pub fn follows_its_own(mirror: &Mirror) {
+    let mine = |contract: &&Contract| contract.terms.inputs.iter().any(|input| input.owner.as_str() == "h1");
+    let ids = |found: Vec<&Contract>| found.iter().map(|contract| contract.id).collect::<Vec<_>>();
+    assert_eq!(
+        ids(mirror.recent_contracts().collect()),
+        ids(mirror.certified().recent_contracts().filter(mine).collect())
+    );
+    assert_eq!(
+        ids(mirror.open_contracts().collect()),
+        ids(mirror.certified().open_contracts().filter(mine).collect())
+    );
 }
 
 pub fn drain(agent: &mut Agent) -> Vec<Action> {
