@@ -210,7 +210,7 @@ fn a_copy_taken_up_from_a_snapshot_is_the_one_that_was_replayed() {
     let certificate = Note::parse(&net.certificate(&["h2", "h3"])).unwrap();
     let mut mirror = new_mirror();
     mirror.restore(&net.leaves, Some(certificate.clone())).unwrap();
-    let (state, root) = mirror.snapshot().map(|(state, root)| (state.clone(), *root)).unwrap();
+    let (state, root) = mirror.snapshot().map(|(state, root)| (state.clone(), root)).unwrap();
     assert_eq!(root, Checkpoint::of(&certificate).unwrap().root);
     let leaves: Vec<Hash> = net.leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     let start = || Start { state: state.clone(), before: Tree::default(), leaves: leaves.clone() };

@@ -4,6 +4,7 @@
 pub use super::body_contract::*;
 pub use super::body_money::*;
 pub use super::body_network::*;
+use super::written::is_written_as;
 use crate::ledger::canonical::INTEGER_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -74,7 +75,9 @@ macro_rules! bodies {
                     $(Kind::$name => <$body>::deserialize(value).map(Self::$name),)*
                 };
                 let body = body.map_err(|e| BodyError::Fields { kind, why: e.to_string() })?;
-                if body.to_value()? != *value {
+                let written = match &body { $(Self::$name(body) => is_written_as(body, value),)* };
+                // Only what does not seem to be written so is written anew, for the reason's name.
+                if !(written && integers_fit(value)) && body.to_value()? != *value {
                     return Err(BodyError::Form(kind));
                 }
                 Ok(body)

@@ -1,6 +1,6 @@
 //! 32-byte values written as lower-case hex: hashes and x25519 public keys.
 
-use crate::ledger::key::hash_from_hex;
+use crate::ledger::key::{Text, hash_from_hex};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -57,7 +57,7 @@ macro_rules! hex32 {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+                d.deserialize_str(Text(str::parse::<Self>))
             }
         }
     };

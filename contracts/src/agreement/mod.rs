@@ -10,7 +10,7 @@
 //! [`State`] is the replay of the whole ledger; which step is possible when and for whom is one [table]. Nothing here
 //! knows a clock: deadlines are compared with an entry's own sequenced time.
 //!
-//! Reading order: `party.rs`, `terms.rs`, `terms_check.rs`, `terms_text.rs`, `stage_graph.rs`, `purpose.rs`, `body.rs`, `table.rs`,
+//! Reading order: `party.rs`, `terms.rs`, `terms_check.rs`, `terms_text.rs`, `stage_graph.rs`, `purpose.rs`, `body.rs`, `written.rs`, `table.rs`,
 //! `contract.rs`, `kept.rs`, `seen.rs`, `grown.rs`, `state.rs`, `recorded.rs`, `snapshot.rs`, `snapshot_part.rs`, `snapshot_files.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
 //! `action_text.rs`.
 
@@ -73,6 +73,7 @@ pub mod terms_text;
 mod validators_tests;
 #[cfg(test)]
 mod world;
+mod written;
 
 pub use body::{Body, Kind};
 pub use contract::Contract;

@@ -1,7 +1,7 @@
 //! Who takes part: an organisation's name, what it may do, and the public keys it signs with.
 
 use super::hash::X25519Key;
-use crate::ledger::key::PublicKey;
+use crate::ledger::key::{PublicKey, Text};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Borrow;
 use std::fmt;
@@ -85,7 +85,7 @@ macro_rules! name {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                Self::new(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+                d.deserialize_str(Text(Self::new))
             }
         }
     };

@@ -122,9 +122,9 @@ impl Action {
         self.contract.iter().for_each(|contract| out.text("contract", contract));
         out.text("kind", &self.kind);
         out.text("network", &self.network);
+        out.text("nonce", &self.nonce);
         out.number("not_after_ms", self.not_after_ms)?;
         out.number("not_before_ms", self.not_before_ms)?;
-        out.text("nonce", &self.nonce);
         self.prev.iter().for_each(|prev| out.text("prev", prev));
         out.text("role", &self.role);
         self.terms_version.iter().try_for_each(|version| out.number("terms_version", u64::from(*version)))?;

@@ -3,7 +3,7 @@
 use super::merkle::{Hash, NodeReader, Tree, leaf_hash, root_of};
 use super::note::Note;
 use super::tile::{
-    LEVEL_MAX, TILE_WIDTH, TileError, TileKind, TilePath, decode_bundle, decode_hashes, edge, encode_bundle,
+    LEVEL_MAX, TILE_WIDTH, TileError, TileKind, TilePath, bundle_entry, decode_bundle, decode_hashes, edge,
     encode_hashes, subtree_in,
 };
 
@@ -34,7 +34,9 @@ pub struct Batch {
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     tree: Tree,
-    bundle: Vec<Vec<u8>>,
+    /// The edge's leaves, encoded as in their file.
+    bundle: Vec<u8>,
+    bundle_len: usize,
     levels: Vec<Vec<Hash>>,
     full: Vec<TileFile>,
     dirty: Vec<bool>,
@@ -49,7 +51,7 @@ impl Builder {
     pub fn resume<E: From<TileError>>(size: u64, read: impl Fn(&TilePath) -> Result<Vec<u8>, E>) -> Result<Self, E> {
         let mut builder = Self::default();
         if let Some(path) = edge(TileKind::Entries, size) {
-            builder.bundle = decode_bundle(&read(&path)?, path.width)?;
+            builder.bundle = read(&path)?;
         }
         for level in 0..=LEVEL_MAX {
             if size.checked_shr(8 * u32::from(level)).unwrap_or(0) == 0 {
@@ -64,7 +66,9 @@ impl Builder {
         builder.dirty = vec![false; builder.levels.len()];
         let hashes = builder.levels.first().map(Vec::as_slice).unwrap_or_default();
         let first = size - size % TILE_WIDTH;
-        for (index, (entry, hash)) in (first..).zip(builder.bundle.iter().zip(hashes)) {
+        let leaves = decode_bundle(&builder.bundle, size - first)?;
+        builder.bundle_len = leaves.len();
+        for (index, (entry, hash)) in (first..).zip(leaves.iter().zip(hashes)) {
             if leaf_hash(entry) != *hash {
                 return Err(TileError::Mismatch(index).into());
             }
@@ -96,17 +100,17 @@ impl Builder {
     ///
     /// # Errors
     /// [`TileError::EntryTooLong`].
-    pub fn append(&mut self, entry: Vec<u8>) -> Result<(), TileError> {
-        if u16::try_from(entry.len()).is_err() {
-            return Err(TileError::EntryTooLong(entry.len()));
-        }
-        let leaf = leaf_hash(&entry);
+    pub fn append(&mut self, entry: impl AsRef<[u8]>) -> Result<(), TileError> {
+        let entry = entry.as_ref();
+        bundle_entry(entry, &mut self.bundle)?;
+        let leaf = leaf_hash(entry);
         let index = self.tree.size();
-        self.bundle.push(entry);
-        if is_full(self.bundle.len()) {
-            let bytes = encode_bundle(&self.bundle)?;
+        self.bundle_len = self.bundle_len.saturating_add(1);
+        if is_full(self.bundle_len) {
+            let next = Vec::with_capacity(self.bundle.len());
+            let bytes = std::mem::replace(&mut self.bundle, next);
             self.full.push(TileFile { path: full_path(TileKind::Entries, index, 0), bytes });
-            self.bundle.clear();
+            self.bundle_len = 0;
         }
         self.push_hash(index, leaf);
         self.tree.append(leaf);
@@ -137,16 +141,13 @@ impl Builder {
     }
 
     /// Takes the files that the leaves appended since the last call fill or change: full ones, and the partial ones of the edge.
-    ///
-    /// # Errors
-    /// None in practice; the lengths were checked by [`Builder::append`].
-    pub fn take_files(&mut self) -> Result<Vec<TileFile>, TileError> {
+    pub fn take_files(&mut self) -> Vec<TileFile> {
         let size = self.tree.size();
         let mut files = std::mem::take(&mut self.full);
         if self.dirty.first() == Some(&true)
             && let Some(path) = edge(TileKind::Entries, size)
         {
-            files.push(TileFile { path, bytes: encode_bundle(&self.bundle)? });
+            files.push(TileFile { path, bytes: self.bundle.clone() });
         }
         for (level, hashes) in (0u8..).zip(&self.levels) {
             let dirty = self.dirty.get_mut(usize::from(level)).map(std::mem::take);
@@ -156,7 +157,7 @@ impl Builder {
                 files.push(TileFile { path, bytes: encode_hashes(hashes) });
             }
         }
-        Ok(files)
+        files
     }
 
     /// Takes only the files that became full since the last call.

@@ -9,6 +9,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAcc
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
 use std::fmt;
+use std::io::Write as _;
 
 /// Largest magnitude of an integer: 2^53.
 pub const INTEGER_MAX: u64 = 1 << 53;
@@ -269,22 +270,35 @@ fn write_value(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), Can
         }
         Value::Object(fields) => {
             let depth = deeper(depth)?;
-            let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
-            match fields.iter().all(|(key, _)| key.is_ascii()) {
-                true => fields.sort_by_key(|(key, _)| *key),
-                false => fields.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16())),
-            }
+            // A map in the order of its keys' bytes, as they mostly come, needs no sorting where those are ASCII.
+            let ordered = fields.keys().all(|key| key.is_ascii()) && fields.keys().is_sorted();
             out.push(b'{');
-            for (i, (key, item)) in fields.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
+            match ordered {
+                true => write_fields(fields, depth, out)?,
+                false => {
+                    let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+                    fields.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+                    write_fields(fields, depth, out)?;
                 }
-                write_string(key, out);
-                out.push(b':');
-                write_value(item, depth, out)?;
             }
             out.push(b'}');
         }
+    }
+    Ok(())
+}
+
+fn write_fields<'a>(
+    fields: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), CanonicalError> {
+    for (i, (key, item)) in fields.into_iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_string(key, out);
+        out.push(b':');
+        write_value(item, depth, out)?;
     }
     Ok(())
 }
@@ -302,32 +316,42 @@ fn write_number(n: &Number, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
     if !fits {
         return Err(CanonicalError::Number(n.to_string()));
     }
-    out.extend_from_slice(n.to_string().as_bytes());
+    // Into a Vec, which takes everything.
+    let _ = write!(out, "{n}");
     Ok(())
 }
 
 /// RFC 8785 section 3.2.2.2: the two-letter escapes where they exist, lower-case `\u00xx` for the other controls, all else verbatim.
 fn write_string(s: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for byte in s.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x09 => out.extend_from_slice(b"\\t"),
-            0x0a => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            0x0d => out.extend_from_slice(b"\\r"),
-            0x00..=0x1f => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
-            }
-            _ => out.push(byte),
+    let mut rest = s.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0x00..=0x1f)) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((byte, tail)) = tail.split_first() else { break };
+        write_escaped(*byte, out);
+        rest = tail;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+fn write_escaped(byte: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        0x08 => out.extend_from_slice(b"\\b"),
+        0x09 => out.extend_from_slice(b"\\t"),
+        0x0a => out.extend_from_slice(b"\\n"),
+        0x0c => out.extend_from_slice(b"\\f"),
+        0x0d => out.extend_from_slice(b"\\r"),
+        control => {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            out.extend_from_slice(b"\\u00");
+            out.push(HEX[usize::from(control >> 4) & 15]);
+            out.push(HEX[usize::from(control & 15)]);
         }
     }
-    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -92,6 +92,14 @@ proptest! {
         prop_assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), v);
     }
 
+    /// serde_json escapes as RFC 8785 does.
+    #[test]
+    fn strings_are_written_as_serde_json_writes_them(s in any::<String>(), low in "[\\x00-\\x7f]{0,40}") {
+        for text in [&s, &low] {
+            prop_assert_eq!(to_bytes(text).unwrap(), serde_json::to_vec(text).unwrap());
+        }
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(v) = parse_value(&bytes, 1 << 16) {

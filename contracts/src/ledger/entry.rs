@@ -7,6 +7,7 @@ use super::action::field;
 pub use super::action::{Action, EntryError};
 use super::canonical;
 pub use super::key::{KeyError, PublicKey, hash_from_hex};
+use super::merkle::leaf_hash;
 use super::signed::Verified;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -58,24 +59,26 @@ pub struct EnvelopeSignature {
 pub struct Envelope {
     action: Action,
     pub(super) payload: Vec<u8>,
+    payload_hash: [u8; 32],
     pub(super) signatures: Vec<EnvelopeSignature>,
     pub(super) verified: Verified,
 }
 
+/// With texts of its own, or (`&str`) those of the bytes it was read from, which then hold no escapes.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EnvelopeJson {
-    payload: String,
+struct EnvelopeJson<S> {
+    payload: S,
     #[serde(rename = "payloadType")]
-    payload_type: String,
-    signatures: Vec<SignatureJson>,
+    payload_type: S,
+    signatures: Vec<SignatureJson<S>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SignatureJson {
-    keyid: String,
-    sig: String,
+struct SignatureJson<S> {
+    keyid: S,
+    sig: S,
 }
 
 impl Envelope {
@@ -96,10 +99,14 @@ impl Envelope {
     /// The same before anybody has signed: no envelope yet, only [`super::action_file`] holds one.
     pub(super) fn unsigned(action: &Action) -> Result<Self, EntryError> {
         action.validate()?;
-        let payload = canonical::to_bytes(action)?;
-        let envelope = Self { action: action.clone(), payload, signatures: Vec::new(), verified: Verified::default() };
+        let envelope = Self::around(action.clone(), canonical::to_bytes(action)?, Vec::new());
         envelope.check_size()?;
         Ok(envelope)
+    }
+
+    fn around(action: Action, payload: Vec<u8>, signatures: Vec<EnvelopeSignature>) -> Self {
+        let payload_hash = domain_hash(b"leben/payload/1", &payload);
+        Self { action, payload, payload_hash, signatures, verified: Verified::default() }
     }
 
     /// Whether it may go to the ledger: somebody signed, nobody twice.
@@ -142,35 +149,36 @@ impl Envelope {
     pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
         // What re-encodes to the same bytes is canonical; only what does not is read again, for the reason's name.
         if bytes.len() <= ENVELOPE_BYTES_MAX
-            && let Ok(json) = serde_json::from_slice::<EnvelopeJson>(bytes)
-            && let Ok(envelope) = Self::from_json(json)
-            && envelope.to_bytes() == bytes
+            && let Ok(json) = serde_json::from_slice::<EnvelopeJson<&str>>(bytes)
+            && let Ok(envelope) = Self::from_json(&json)
+            && json.encode(Vec::with_capacity(bytes.len())) == bytes
         {
             return Ok(envelope);
         }
-        Self::from_json(canonical::from_bytes_exact(bytes, ENVELOPE_BYTES_MAX)?)
+        Self::from_json(&canonical::from_bytes_exact::<EnvelopeJson<String>>(bytes, ENVELOPE_BYTES_MAX)?)
     }
 
-    fn from_json(json: EnvelopeJson) -> Result<Self, EntryError> {
+    fn from_json<S: AsRef<str>>(json: &EnvelopeJson<S>) -> Result<Self, EntryError> {
         Self::from_json_unsigned(json)?.checked()
     }
 
-    fn from_json_unsigned(json: EnvelopeJson) -> Result<Self, EntryError> {
-        if json.payload_type != PAYLOAD_TYPE {
+    fn from_json_unsigned<S: AsRef<str>>(json: &EnvelopeJson<S>) -> Result<Self, EntryError> {
+        if json.payload_type.as_ref() != PAYLOAD_TYPE {
             return Err(field("payloadType", "must be `application/vnd.leben.action+json;v=1`"));
         }
-        let payload =
-            BASE64.decode(&json.payload).map_err(|_| field("payload", "must be standard base64 with padding"))?;
+        let payload = BASE64
+            .decode(json.payload.as_ref())
+            .map_err(|_| field("payload", "must be standard base64 with padding"))?;
         let action = Action::parse(&payload, ENVELOPE_BYTES_MAX)?;
-        let signatures = json.signatures.into_iter().map(read_signature).collect::<Result<_, _>>()?;
-        let envelope = Self { action, payload, signatures, verified: Verified::default() };
+        let signatures = json.signatures.iter().map(read_signature).collect::<Result<_, _>>()?;
+        let envelope = Self::around(action, payload, signatures);
         envelope.check_signers()?;
         Ok(envelope)
     }
 
     /// As [`Envelope::parse`], where nobody may have signed yet.
     pub(super) fn parse_unsigned(bytes: &[u8]) -> Result<Self, EntryError> {
-        Self::from_json_unsigned(canonical::from_bytes_exact(bytes, ENVELOPE_BYTES_MAX)?)
+        Self::from_json_unsigned(&canonical::from_bytes_exact::<EnvelopeJson<String>>(bytes, ENVELOPE_BYTES_MAX)?)
     }
 
     fn check(&self) -> Result<(), EntryError> {
@@ -203,21 +211,20 @@ impl Envelope {
     /// The envelope as canonical JSON. Every field is plain ASCII, so this is the canonical encoding by construction.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = String::with_capacity(self.payload.len() * 4 / 3 + 192 * self.signatures.len() + 128);
-        out.push_str(r#"{"payload":""#);
-        BASE64.encode_string(&self.payload, &mut out);
-        out.push_str(r#"","payloadType":""#);
-        out.push_str(PAYLOAD_TYPE);
-        out.push_str(r#"","signatures":["#);
-        for (i, s) in self.signatures.iter().enumerate() {
-            out.push_str(if i == 0 { r#"{"keyid":""# } else { r#",{"keyid":""# });
-            out.push_str(&s.keyid);
-            out.push_str(r#"","sig":""#);
-            BASE64.encode_string(s.sig, &mut out);
-            out.push_str(r#""}"#);
-        }
-        out.push_str("]}");
-        out.into_bytes()
+        self.encode(Vec::new())
+    }
+
+    /// Behind what `out` holds already.
+    fn encode(&self, mut out: Vec<u8>) -> Vec<u8> {
+        let signature =
+            |s: &EnvelopeSignature| SignatureJson { keyid: s.keyid.clone(), sig: BASE64.encode(s.sig.as_slice()) };
+        let json = EnvelopeJson {
+            payload: BASE64.encode(&self.payload),
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            signatures: self.signatures.iter().map(signature).collect(),
+        };
+        out.reserve(json.payload.len() + 192 * self.signatures.len() + 192);
+        json.encode(out)
     }
 
     /// The action, parsed from exactly the signed bytes.
@@ -235,7 +242,7 @@ impl Envelope {
     /// What identifies an action, whoever signed it and however: SHA-256(`leben/payload/1` || payload).
     #[must_use]
     pub fn payload_hash(&self) -> [u8; 32] {
-        domain_hash(b"leben/payload/1", &self.payload)
+        self.payload_hash
     }
 
     /// The signatures, unverified.
@@ -245,12 +252,35 @@ impl Envelope {
     }
 }
 
-fn read_signature(json: SignatureJson) -> Result<EnvelopeSignature, EntryError> {
-    if hash_from_hex(&json.keyid).is_none() {
+impl<S: AsRef<str>> EnvelopeJson<S> {
+    /// The one encoding, behind what `out` holds already: nothing in it needs an escape.
+    fn encode(&self, mut out: Vec<u8>) -> Vec<u8> {
+        let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+        put(r#"{"payload":""#);
+        put(self.payload.as_ref());
+        put(r#"","payloadType":""#);
+        put(self.payload_type.as_ref());
+        put(r#"","signatures":["#);
+        for (i, s) in self.signatures.iter().enumerate() {
+            put(if i == 0 { r#"{"keyid":""# } else { r#",{"keyid":""# });
+            put(s.keyid.as_ref());
+            put(r#"","sig":""#);
+            put(s.sig.as_ref());
+            put(r#""}"#);
+        }
+        put("]}");
+        out
+    }
+}
+
+fn read_signature<S: AsRef<str>>(json: &SignatureJson<S>) -> Result<EnvelopeSignature, EntryError> {
+    let keyid = json.keyid.as_ref();
+    if hash_from_hex(keyid).is_none() {
         return Err(field("keyid", "must be the SHA-256 of a public key in 64 lower-case hex digits"));
     }
-    let sig = BASE64.decode(&json.sig).ok().and_then(|s| <[u8; 64]>::try_from(s).ok());
-    Ok(EnvelopeSignature { keyid: json.keyid, sig: sig.ok_or_else(|| field("sig", "must be 64 bytes in base64"))? })
+    let sig = BASE64.decode(json.sig.as_ref()).ok().and_then(|s| <[u8; 64]>::try_from(s).ok());
+    let sig = sig.ok_or_else(|| field("sig", "must be 64 bytes in base64"))?;
+    Ok(EnvelopeSignature { keyid: keyid.to_owned(), sig })
 }
 
 /// One leaf of the log: the exact bytes `{"envelope":{..},"seq_ms":N,"v":1}`.
@@ -259,14 +289,21 @@ pub struct Entry {
     envelope: Envelope,
     seq_ms: u64,
     bytes: Vec<u8>,
+    leaf_hash: [u8; 32],
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EntryJson {
-    envelope: EnvelopeJson,
+struct EntryJson<S> {
+    envelope: EnvelopeJson<S>,
     seq_ms: u64,
     v: u32,
+}
+
+const BEFORE: &[u8] = br#"{"envelope":"#;
+
+fn after(seq_ms: u64) -> String {
+    format!(r#","seq_ms":{seq_ms},"v":1}}"#)
 }
 
 impl Entry {
@@ -278,13 +315,17 @@ impl Entry {
         if seq_ms > canonical::INTEGER_MAX {
             return Err(field("seq_ms", "must be at most 2^53"));
         }
-        let mut bytes = br#"{"envelope":"#.to_vec();
-        bytes.extend_from_slice(&envelope.to_bytes());
-        bytes.extend_from_slice(format!(r#","seq_ms":{seq_ms},"v":1}}"#).as_bytes());
+        let mut bytes = envelope.encode(BEFORE.to_vec());
+        bytes.extend_from_slice(after(seq_ms).as_bytes());
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(EntryError::TooLarge { bytes: bytes.len(), bytes_max: ENTRY_BYTES_MAX });
         }
-        Ok(Self { envelope, seq_ms, bytes })
+        Ok(Self::around(envelope, seq_ms, bytes))
+    }
+
+    fn around(envelope: Envelope, seq_ms: u64, bytes: Vec<u8>) -> Self {
+        let leaf_hash = leaf_hash(&bytes);
+        Self { envelope, seq_ms, bytes, leaf_hash }
     }
 
     /// Parses a leaf.
@@ -293,18 +334,24 @@ impl Entry {
     /// Anything that is not exactly what [`Entry::new`] writes.
     pub fn parse(bytes: &[u8]) -> Result<Self, EntryError> {
         if bytes.len() <= ENTRY_BYTES_MAX
-            && let Ok(EntryJson { envelope, seq_ms, v: 1 }) = serde_json::from_slice(bytes)
-            && let Ok(entry) = Envelope::from_json(envelope).and_then(|envelope| Self::new(envelope, seq_ms))
-            && entry.bytes == bytes
+            && let Ok(EntryJson::<&str> { envelope: json, seq_ms, v: 1 }) = serde_json::from_slice(bytes)
+            && seq_ms <= canonical::INTEGER_MAX
+            && let Ok(envelope) = Envelope::from_json(&json)
         {
-            return Ok(entry);
+            let mut own = Vec::with_capacity(bytes.len());
+            own.extend_from_slice(BEFORE);
+            own = json.encode(own);
+            own.extend_from_slice(after(seq_ms).as_bytes());
+            if own == bytes {
+                return Ok(Self::around(envelope, seq_ms, own));
+            }
         }
-        let json: EntryJson = canonical::from_bytes_exact(bytes, ENTRY_BYTES_MAX)?;
+        let json: EntryJson<String> = canonical::from_bytes_exact(bytes, ENTRY_BYTES_MAX)?;
         if json.v != 1 {
             return Err(field("v", "must be 1; this program is older than the log, upgrade it"));
         }
-        let envelope = Envelope::from_json(json.envelope)?;
-        Ok(Self { envelope, seq_ms: json.seq_ms, bytes: bytes.to_vec() })
+        let envelope = Envelope::from_json(&json.envelope)?;
+        Ok(Self::around(envelope, json.seq_ms, bytes.to_vec()))
     }
 
     /// The signed action.
@@ -338,7 +385,7 @@ impl Entry {
     /// RFC 6962 leaf hash, SHA-256(0x00 || bytes): what `prev` names, in hex.
     #[must_use]
     pub fn leaf_hash(&self) -> [u8; 32] {
-        domain_hash(&[0], &self.bytes)
+        self.leaf_hash
     }
 }
 

@@ -120,7 +120,54 @@ fn nulls_and_unknown_fields_are_refused() {
     }
 }
 
+prop_compose! {
+    fn any_action()(
+        names in prop::collection::vec("[!-~]{1,128}", 3),
+        (contract, prev) in (prop::option::of("[!-~]{1,128}"), prop::option::of("[0-9a-f]{64}")),
+        (kind, network, nonce) in ("[a-zA-Z0-9]{1,32}", "[0-9a-f]{64}", "[0-9a-f]{32}"),
+        (terms_version, begin, end) in (any::<Option<u32>>(), 0..=1u64 << 53, 0..=1u64 << 53),
+        fields in prop::collection::btree_map(any::<String>(), any::<(String, i32)>(), 0..4),
+    ) -> Action {
+        let (not_before_ms, not_after_ms) = (begin.min(end), begin.max(end));
+        let [actor, role, _] = <[String; 3]>::try_from(names).unwrap();
+        let body = json!(fields);
+        Action { v: 1, kind, network, contract, terms_version, prev, actor, role, not_before_ms, not_after_ms, nonce, body }
+    }
+}
+
 proptest! {
+    /// The oracle is the general encoder, which sorts. What is written field by field must agree, or every action is read twice.
+    #[test]
+    fn actions_are_written_in_the_order_of_their_names(action in any_action()) {
+        prop_assert_eq!(action.encode(), canonical::to_bytes(&action));
+    }
+
+    /// The oracle writes the envelope and the entry anew, base64 included; whatever is taken is exactly that.
+    #[test]
+    fn what_is_taken_is_what_would_be_written(action in any_action(), at in any::<prop::sample::Index>(), with in any::<u8>(), seq_ms in 0..=1u64 << 53) {
+        let envelope = Envelope::sign(&action, &[&key(1), &key(2)]).unwrap();
+        let entry = Entry::new(envelope.clone(), seq_ms).unwrap();
+        let mut bytes = envelope.to_bytes();
+        prop_assert_eq!(Envelope::parse(&bytes).unwrap(), envelope);
+        prop_assert_eq!(Entry::parse(entry.bytes()).unwrap(), entry.clone());
+        prop_assert_eq!(entry.leaf_hash(), leaf_hash(entry.bytes()));
+        let place = at.index(bytes.len());
+        bytes[place] = with;
+        if let Ok(taken) = Envelope::parse(&bytes) {
+            prop_assert_eq!(taken.to_bytes(), bytes.clone());
+            prop_assert_eq!(taken.payload_hash(), domain_hash(b"leben/payload/1", taken.payload()));
+        }
+        bytes.remove(place);
+        prop_assert!(Envelope::parse(&bytes).is_err());
+        let mut leaf = entry.bytes().to_vec();
+        let place = at.index(leaf.len());
+        leaf[place] = with;
+        if let Ok(taken) = Entry::parse(&leaf) {
+            let again = Entry::new(taken.envelope().clone(), taken.seq_ms()).unwrap();
+            prop_assert_eq!(again.bytes(), leaf.as_slice());
+        }
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = Entry::parse(&bytes);

@@ -1,6 +1,7 @@
 //! Public keys as the ledger writes them: 32 bytes in lower-case hex, never a weak one.
 
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::cmp::Ordering;
@@ -35,7 +36,7 @@ impl PublicKey {
     /// [`KeyError::NotAPoint`], [`KeyError::Weak`].
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        if key.to_edwards().compress().as_bytes() != bytes {
+        if !is_canonical(bytes) {
             return Err(KeyError::NotAPoint);
         }
         if key.is_weak() {
@@ -117,9 +118,33 @@ impl Serialize for PublicKey {
 
 impl<'de> Deserialize<'de> for PublicKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::from_hex(&text).map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Text(Self::from_hex))
     }
+}
+
+/// Reads a value that is written as text, without a copy of the text.
+pub(crate) struct Text<F>(pub(crate) F);
+
+impl<T, E: fmt::Display, F: FnOnce(&str) -> Result<T, E>> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_str<D: serde::de::Error>(self, text: &str) -> Result<T, D> {
+        (self.0)(text).map_err(D::custom)
+    }
+}
+
+/// Whether 32 bytes that are a point are its one encoding (RFC 8032, 5.1.3): y below p = 2^255 - 19, and no sign where x is 0, which is
+/// where y is 1 or -1. The same as encoding the point again, which takes an inversion.
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let [low, middle @ .., high] = bytes;
+    let (sign, high) = (high & 0x80 != 0, high & 0x7f);
+    let top = high == 0x7f && middle.iter().all(|byte| *byte == 0xff);
+    let one = *low == 1 && high == 0 && middle.iter().all(|byte| *byte == 0);
+    let minus_one = top && *low == 0xec;
+    !(top && *low >= 0xed) && !(sign && (one || minus_one))
 }
 
 /// Reads a 32-byte value from exactly 64 lower-case hex digits.
@@ -156,6 +181,38 @@ mod tests {
         assert!(PublicKey::from_bytes(&alias).is_err());
         assert_eq!(PublicKey::from_hex(&"AB".repeat(32)), Err(KeyError::Format));
         assert_eq!(PublicKey::from_hex("ab"), Err(KeyError::Format));
+    }
+
+    /// The oracle encodes the point again.
+    #[test]
+    fn only_the_one_encoding_of_a_point_is_taken() {
+        let encoded = |bytes: &[u8; 32]| VerifyingKey::from_bytes(bytes).ok().map(|key| key.to_edwards().compress().0);
+        let agrees = |bytes: &[u8; 32]| {
+            let got = PublicKey::from_bytes(bytes);
+            match encoded(bytes) {
+                Some(same) if same == *bytes => assert_ne!(got, Err(KeyError::NotAPoint), "{bytes:?}"),
+                _ => assert_eq!(got, Err(KeyError::NotAPoint), "{bytes:?}"),
+            }
+        };
+        for sign in [0, 0x80] {
+            // Every y from p - 19 to 2^255 - 1, and from 0 to 18, with either sign.
+            for low in 0xda..=0xff {
+                let mut bytes = [0xff; 32];
+                (bytes[0], bytes[31]) = (low, 0x7f | sign);
+                agrees(&bytes);
+            }
+            for low in 0..0x13 {
+                let mut bytes = [0; 32];
+                (bytes[0], bytes[31]) = (low, sign);
+                agrees(&bytes);
+            }
+        }
+        for seed in 0..=255 {
+            let mut bytes = PublicKey::of(&SigningKey::from_bytes(&[seed; 32])).to_bytes();
+            agrees(&bytes);
+            bytes[usize::from(seed) % 32] ^= 0x81;
+            agrees(&bytes);
+        }
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<R: Replay> Sequencer<R> {
             match self.admit(seq_ms, envelope) {
                 Ok(entry) => {
                     results.push(Ok(self.size()));
-                    self.builder.append(entry.bytes().to_vec())?;
+                    self.builder.append(entry.bytes())?;
                     turns.extend(self.turn(&entry));
                     entries.push(entry);
                 }
@@ -172,7 +172,7 @@ impl<R: Replay> Sequencer<R> {
     }
 
     fn batch(&mut self, first_index: u64) -> Result<Batch, SequencerError> {
-        let files = self.builder.take_files()?;
+        let files = self.builder.take_files();
         let tree = self.builder.tree();
         let note = self.sign(tree.size(), tree.root())?;
         Ok(Batch { first_index, size: tree.size(), files, note })

@@ -144,12 +144,16 @@ pub fn paths(size: u64) -> impl Iterator<Item = TilePath> {
 /// [`TileError::EntryTooLong`].
 pub fn encode_bundle(entries: &[Vec<u8>]) -> Result<Vec<u8>, TileError> {
     let mut out = Vec::with_capacity(entries.iter().map(|e| e.len() + 2).sum());
-    for entry in entries {
-        let len = u16::try_from(entry.len()).map_err(|_| TileError::EntryTooLong(entry.len()))?;
-        out.extend_from_slice(&len.to_be_bytes());
-        out.extend_from_slice(entry);
-    }
+    entries.iter().try_for_each(|entry| bundle_entry(entry, &mut out))?;
     Ok(out)
+}
+
+/// One more leaf at the end of a bundle.
+pub(super) fn bundle_entry(entry: &[u8], out: &mut Vec<u8>) -> Result<(), TileError> {
+    let len = u16::try_from(entry.len()).map_err(|_| TileError::EntryTooLong(entry.len()))?;
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(entry);
+    Ok(())
 }
 
 /// Decodes an entry bundle of exactly `width` entries.

@@ -48,7 +48,7 @@ fn tiles_written_in_batches_serve_every_proof() {
             builder.append(next.to_string().into_bytes()).unwrap();
             next += 1;
         }
-        for file in builder.take_files().unwrap() {
+        for file in builder.take_files() {
             files.0.insert(file.path, file.bytes);
         }
         assert_eq!(builder.tree().size(), next);

@@ -2,9 +2,9 @@
 
 use super::Replay;
 use super::checkpoint::Checkpoint;
-use super::entry::Entry;
+use super::entry::{Entry, EntryError};
 use super::follow::{Follower, Refusal};
-use super::merkle::{Tree, leaf_hash};
+use super::merkle::{Hash, Tree, leaf_hash};
 use super::note::NoteSigner;
 use super::prepare;
 use super::witness::{CLOCK_AHEAD_MS_MAX, Witness, WitnessAnswer, WitnessError};
@@ -14,6 +14,8 @@ pub struct Validator<R> {
     witness: Witness,
     tree: Tree,
     follower: Follower<R>,
+    /// Hashes of the leaves that the last checkpoint added.
+    leaves: Vec<Hash>,
     halted: Option<WitnessError>,
 }
 
@@ -21,7 +23,7 @@ impl<R: Replay> Validator<R> {
     /// A validator before the first entry; feed it what is mirrored already with [`Validator::catch_up`].
     pub fn new(witness: Witness, replay: R) -> Self {
         let follower = Follower::new(witness.log().name(), replay);
-        Self { witness, tree: Tree::default(), follower, halted: None }
+        Self { witness, tree: Tree::default(), follower, leaves: Vec::new(), halted: None }
     }
 
     /// Begins behind the entries of `tree`, the last of them sequenced at `last_seq_ms`, all of which `replay` has taken into account and
@@ -66,15 +68,20 @@ impl<R: Replay> Validator<R> {
         &self.tree
     }
 
+    /// Hashes of the leaves that the last checkpoint signed here added.
+    pub fn leaves(&self) -> &[Hash] {
+        &self.leaves
+    }
+
     /// Feeds entries from this node's own mirror, in order, at start-up.
     ///
     /// # Errors
     /// [`WitnessError::Illegal`], or [`WitnessError::Entries`] when they contradict the stored record.
     pub fn catch_up(&mut self, entries: &[Vec<u8>]) -> Result<(), WitnessError> {
-        for (bytes, entry) in entries.iter().zip(prepare::entries(entries, self.state())) {
+        for entry in prepare::entries(entries, self.state()) {
             let first_index = self.next_index();
             let entry = entry.map_err(|e| WitnessError::Illegal { index: first_index, refusal: e.into() })?;
-            self.tree.append(leaf_hash(bytes));
+            self.tree.append(entry.leaf_hash());
             self.apply(&entry)?;
             if let Some(record) = self.witness.record()
                 && record.checkpoint().size == self.tree.size()
@@ -101,11 +108,17 @@ impl<R: Replay> Validator<R> {
             return Err(halted.clone());
         }
         let request = self.witness.examine(body)?;
-        let tree = self.extend(&request.checkpoint, entries)?;
+        let read = prepare::entries(entries, self.state());
+        let hash = |(entry, bytes): (&Result<Entry, EntryError>, &Vec<u8>)| match entry {
+            Ok(entry) => entry.leaf_hash(),
+            Err(_) => leaf_hash(bytes),
+        };
+        let leaves: Vec<Hash> = read.iter().zip(entries).map(hash).collect();
+        let tree = self.extend(&request.checkpoint, &leaves)?;
         // The log signed exactly these bytes: from here on, what is wrong with them is the log's doing.
         let first_index = self.next_index();
         let mut parsed = Vec::with_capacity(entries.len());
-        for (index, entry) in (first_index..).zip(prepare::entries(entries, self.state())) {
+        for (index, entry) in (first_index..).zip(read) {
             let entry = entry.map_err(|e| self.halt(index, e.into()))?;
             let ahead_ms = entry.seq_ms().saturating_sub(now_ms);
             if ahead_ms > CLOCK_AHEAD_MS_MAX {
@@ -114,22 +127,21 @@ impl<R: Replay> Validator<R> {
             parsed.push(entry);
         }
         self.tree = tree;
+        self.leaves = leaves;
         for entry in &parsed {
             self.apply(entry)?;
         }
         Ok(self.witness.sign(now_ms, request))
     }
 
-    fn extend(&self, checkpoint: &Checkpoint, entries: &[Vec<u8>]) -> Result<Tree, WitnessError> {
+    fn extend(&self, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<Tree, WitnessError> {
         if self.tree.size() > checkpoint.size {
             return Err(WitnessError::Behind { size: self.tree.size() });
         }
         let mut tree = self.tree.clone();
-        for bytes in entries {
-            tree.append(leaf_hash(bytes));
-        }
+        leaves.iter().for_each(|leaf| tree.append(*leaf));
         if tree.size() != checkpoint.size || tree.root() != checkpoint.root {
-            return Err(WitnessError::Entries { first_index: self.next_index(), entries: entries.len() });
+            return Err(WitnessError::Entries { first_index: self.next_index(), entries: leaves.len() });
         }
         Ok(tree)
     }

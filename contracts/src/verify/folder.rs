@@ -250,7 +250,7 @@ impl Folder<'_> {
             tell(Progress { what: "hashed", done: builder.tree().size(), total: self.size });
         }
         let root = builder.tree().root();
-        for file in builder.take_files().map_err(|e| VerifyError::malformed("tile", e))? {
+        for file in builder.take_files() {
             self.compare(&file)?;
         }
         if root != checkpoint.root {

@@ -119,7 +119,7 @@ fn the_builder_writes_the_same_tiles() {
     for i in 0..300 {
         builder.append(entry(i)).unwrap();
     }
-    let mut files = builder.take_files().unwrap();
+    let mut files = builder.take_files();
     files.sort_by_key(|f| f.path);
     let mut expected: Vec<_> = paths(300).collect();
     expected.sort();

@@ -144,7 +144,7 @@ fn tlog_tiles_accepts_our_proofs() {
         builder.append(i.to_string().into_bytes()).unwrap();
     }
     let root = tlog_tiles::Hash(builder.tree().root());
-    let tiles = Tiles(builder.take_files().unwrap().into_iter().map(|f| (f.path, f.bytes)).collect());
+    let tiles = Tiles(builder.take_files().into_iter().map(|f| (f.path, f.bytes)).collect());
     let nodes = leben_contracts::ledger::tile::TileNodes::new(&tiles, size);
     for index in [0, 1, 255, 256, 511, 699] {
         let leaf = tlog_tiles::record_hash(index.to_string().as_bytes());

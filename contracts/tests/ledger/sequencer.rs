@@ -57,7 +57,7 @@ fn what_cannot_go_on_says_so() {
     let too_many = vec![vec![]; BATCH_MAX + 1];
     assert_eq!(sequencer().stage(0, &too_many).unwrap_err(), SequencerError::BatchTooLarge(BATCH_MAX + 1));
     let mut builder = Builder::default();
-    builder.append(b"x".to_vec()).unwrap();
+    builder.append(b"x").unwrap();
     let follower = leben_contracts::ledger::follow::Follower::new(ORIGIN, Names::default());
     let error = Sequencer::new(log_signer(), builder, follower).err();
     assert_eq!(error, Some(SequencerError::OutOfStep { tiles: 1, replayed: 0 }));

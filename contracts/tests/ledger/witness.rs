@@ -19,7 +19,7 @@ fn request(entries: &[Vec<u8>], old: u64) -> Vec<u8> {
     let mut builder = Builder::default();
     entries.iter().for_each(|e| builder.append(e.clone()).unwrap());
     let (size, root) = (builder.tree().size(), builder.tree().root());
-    let tiles = Tiles(builder.take_files().unwrap().into_iter().map(|f| (f.path, f.bytes)).collect());
+    let tiles = Tiles(builder.take_files().into_iter().map(|f| (f.path, f.bytes)).collect());
     let proof = merkle::consistency(&TileNodes::new(&tiles, size), old, size).unwrap();
     AddCheckpoint::new(old, proof, checkpoint_note(size, root)).unwrap().to_string().into_bytes()
 }
@@ -152,7 +152,7 @@ fn gossip_finds_a_fork_at_any_size_with_the_tiles() {
     let mine = leaves(&["a", "b", "c", "d"]);
     let mut builder = Builder::default();
     mine.iter().for_each(|e| builder.append(e.clone()).unwrap());
-    let tiles = Tiles(builder.take_files().unwrap().into_iter().map(|f| (f.path, f.bytes)).collect());
+    let tiles = Tiles(builder.take_files().into_iter().map(|f| (f.path, f.bytes)).collect());
     let nodes = TileNodes::new(&tiles, 4);
     let note = |entries: &[Vec<u8>]| {
         let mut tree = Tree::default();

@@ -81,7 +81,7 @@ impl Keeper {
         }
         if let Some(mut snapshots) = self.take()? {
             let cut = match mirror.snapshot().filter(|_| snapshots.is_due(mirror.certified_size())) {
-                Some((state, root)) => snapshots.cut(state, root)?,
+                Some((state, root)) => snapshots.cut(state, &root)?,
                 None => {
                     *self = Keeper::Idle(snapshots);
                     return Ok(());
@@ -98,7 +98,7 @@ impl Keeper {
             && let Some((state, root)) = mirror.snapshot()
             && state.next_index() > snapshots.size()
         {
-            let cut = snapshots.cut(state, root)?;
+            let cut = snapshots.cut(state, &root)?;
             snapshots.save(&cut)?;
         }
         Ok(())

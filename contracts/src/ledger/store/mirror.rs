@@ -78,7 +78,7 @@ impl Mirror {
         let first_index = self.next_index();
         let mut builder = self.builder.clone();
         for entry in entries {
-            builder.append(entry.clone())?;
+            builder.append(entry)?;
         }
         let (size, tree) = (checkpoint.size, builder.tree());
         if tree.size() != size || tree.root() != checkpoint.root {
@@ -87,7 +87,7 @@ impl Mirror {
         if entries.is_empty() {
             return Ok(self.store.verify_seen(note)?);
         }
-        let files = builder.take_files()?;
+        let files = builder.take_files();
         self.store.commit(&Batch { first_index, size, files, note: note.clone() })?;
         self.builder = builder;
         Ok(())

@@ -125,6 +125,8 @@ pub struct LogStore {
     published: Option<Head>,
     /// Size published before the current one: its partial tiles may still be being read.
     published_before: Option<u64>,
+    /// What this process wrote there last.
+    policy: Option<String>,
     failed: bool,
     _lock: File,
 }
@@ -145,8 +147,17 @@ impl LogStore {
         let head = head::read(&state.join("HEAD"), &keys)?;
         let published = head::read(&public.join("checkpoint"), &keys)?;
         let (public, state) = (public.to_path_buf(), state.to_path_buf());
-        let mut store =
-            Self { public, state, keys, head, published, published_before: None, failed: false, _lock: lock };
+        let mut store = Self {
+            public,
+            state,
+            keys,
+            head,
+            published,
+            published_before: None,
+            policy: None,
+            failed: false,
+            _lock: lock,
+        };
         store.recover()?;
         Ok(store)
     }
@@ -276,12 +287,19 @@ impl LogStore {
         })
     }
 
-    /// Writes the `policy` file, so that the published folder says who must have signed it. What a reader trusts is the reader's own copy.
+    /// Writes the `policy` file where it changes, so that the published folder says who must have signed it. What a reader trusts is the reader's own copy.
     ///
     /// # Errors
     /// [`StoreError`]: exit.
     pub fn publish_policy(&mut self, policy: &Policy) -> Result<(), StoreError> {
-        self.step(|store| durable_replace(&store.public.join("policy"), policy.to_string().as_bytes()))
+        self.step(|store| {
+            let text = policy.to_string();
+            if store.policy.as_ref() != Some(&text) {
+                durable_replace(&store.public.join("policy"), text.as_bytes())?;
+                store.policy = Some(text);
+            }
+            Ok(())
+        })
     }
 
     fn check_seen(&self, seen: &Head) -> Result<(), StoreError> {
