@@ -14,11 +14,11 @@ use leben_contracts::ledger::note::{KeyType, Note, NoteSigner};
 use leben_contracts::ledger::sequencer::BATCH_MAX;
 use leben_contracts::ledger::store::LogStore;
 use leben_coordinator::io::author::Author;
+use leben_coordinator::io::events::Orders;
 use leben_coordinator::io::fatal::Fatal;
 use leben_coordinator::io::ledger::Ledger;
 use leben_coordinator::io::metrics::Metrics;
 use leben_protocol::frame::Order;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::past::{ORIGIN, VALIDATORS};
@@ -86,8 +86,8 @@ async fn sign(ledger: Ledger, name: &'static str, dir: std::path::PathBuf) -> Re
     let signer = NoteSigner::new(name, KeyType::Cosignature, key(name, "validator"))?;
     let seen = Note::parse(&std::fs::read(dir.join("ledger/checkpoint"))?)?;
     let held = Checkpoint::of(&seen)?.size;
-    let (orders, mut ordered) = mpsc::channel(1024);
-    ledger.witness_up(name, held, Some(seen), orders).await;
+    let (orders, mut ordered, _cut) = Orders::new();
+    ledger.witness_up(name, (held, held), Some(seen), orders).await;
     while let Some(order) = ordered.recv().await {
         match order {
             Order::Cosign { body } => {

@@ -453,10 +453,7 @@ pub fn follows_its_own(mirror: &Mirror) {
         ids(mirror.recent_contracts().collect()),
         ids(mirror.certified().recent_contracts().filter(mine).collect())
     );
-    assert_eq!(
-        ids(mirror.open_contracts().collect()),
-        ids(mirror.certified().open_contracts().filter(mine).collect())
-    );
+    assert_eq!(ids(mirror.open_contracts().collect()), ids(mirror.certified().open_contracts().filter(mine).collect()));
 }
 
 pub fn drain(agent: &mut Agent) -> Vec<Action> {
