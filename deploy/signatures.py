@@ -38,19 +38,29 @@ BASE = point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
 
 
 def is_signed(key, signature, message):
-    """Whether the 64-byte `signature` over `message` is by the 32-byte public `key`."""
-    try:
-        r, s = signature[:32], int.from_bytes(signature[32:], "little")
-        k = int.from_bytes(hashlib.sha512(r + key + message).digest(), "little") % L
-        left, right = times(s, BASE), add(point(r), times(k, point(key)))
-    except (ValueError, IndexError):
+    """Whether the 64-byte `signature` over `message` is by the 32-byte public `key`; never by a weak one, for which anybody can sign."""
+    if len(signature) != 64 or len(key) != 32:
         return False
-    return len(signature) == 64 and s < L and all((left[i] * right[2] - right[i] * left[2]) % P == 0 for i in (0, 1))
+    r, s = signature[:32], int.from_bytes(signature[32:], "little")
+    k = int.from_bytes(hashlib.sha512(r + key + message).digest(), "little") % L
+    try:
+        nonce, public = point(r), point(key)
+    except ValueError:
+        return False
+    if s >= L or any(times(8, each)[0] == 0 for each in (nonce, public)):  # weak: of small order
+        return False
+    left, right = times(s, BASE), add(nonce, times(k, public))
+    return all((left[i] * right[2] - right[i] * left[2]) % P == 0 for i in (0, 1))
+
+
+def clean(text):
+    """What others wrote, without anything that could drive a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def check(holds, what):
     if not holds:
-        raise SystemExit(f"not verified: {what}")
+        raise SystemExit(clean(f"not verified: {what}"))
 
 
 def decode(text):
@@ -60,11 +70,40 @@ def decode(text):
     return octets
 
 
+def read_policy(text):
+    """Keys by name and id, groups, and the quorum's name. Nothing counts twice, and nothing that is not there counts."""
+    keys, defined, grouped, groups, quorums = {}, {"none"}, set(), [], []
+    for place, words in ((f"policy line {at}", line.split()) for at, line in enumerate(text.split("\n"), 1)):
+        kind = words[0] if words and not words[0].startswith("#") else None
+        vkey = 2 if kind == "witness" else 1
+        if kind in ("log", "witness"):
+            check(vkey + 1 <= len(words) <= vkey + 2 and words[vkey].count("+") >= 2, f"{place}: a key, and an address if there is one")
+            (name, number, key), listed = words[vkey].split("+", 2), words[1]
+            key = decode(key)
+            check(len(key) == 33 and key[0] == (4 if kind == "witness" else 1), f"{place}: a log's key is of type 1, a witness's of type 4")
+            check(number == hashlib.sha256(name.encode() + b"\n" + key).hexdigest()[:8], f"{place}: the key's id is not its own")
+            check(all(key[1:] != other[1:] for _, other in keys.values()), f"{place}: the key of {name} is listed twice")
+            keys[name, number] = listed, key
+        elif kind == "group":
+            check(len(words) > 3 and set(words[3:]) <= defined - {"none"}, f"{place}: a group has members that are defined above it")
+            needed = {"any": 1, "all": len(words) - 3}.get(words[2]) or int(words[2])
+            check(1 <= needed <= len(words) - 3, f"{place}: {needed} of {len(words) - 3} cannot be met, or mean nothing")
+            check(len(set(words[3:]) - grouped) == len(words) - 3, f"{place}: a member counts twice")
+            grouped |= set(words[3:])
+            groups.append((words[1], needed, set(words[3:])))
+        else:
+            check(not kind or kind == "quorum" and len(words) == 2 and words[1] in defined, f"{place}: {' '.join(words)[:40]}")
+            quorums += words[1:] if kind else []
+        if kind in ("witness", "group"):
+            check(words[1] not in defined, f"{place}: the name {words[1]} is taken")
+            defined.add(words[1])
+    check(len(quorums) == 1 and text.endswith("\n"), "policy: it has one `quorum` line, and ends in a newline")
+    return keys, groups, quorums[0]
+
+
 def checkpoint(note, policy):
     """Origin, size, root and cosigners of a checkpoint that its log signed and the policy's quorum cosigned."""
-    lines = [line.split() for line in policy.splitlines() if line.strip() and not line.startswith("#")]
-    vkeys = [(line[1], *line[2 if line[0] == "witness" else 1].split("+", 2)) for line in lines if line[0] in ("log", "witness")]
-    keys = {(name, number): (listed, decode(key)) for listed, name, number, key in vkeys}
+    keys, groups, quorum = read_policy(policy)
     text, _, signatures = note.rpartition("\n\n")
     agreed, cosigners, text = {"none"}, [], text + "\n"
     check(signatures.endswith("\n"), "checkpoint: it was cut")
@@ -73,14 +112,17 @@ def checkpoint(note, policy):
         check(dash == "\u2014" and (name, number) in keys, f"checkpoint: the policy lists no signer {name} {number}")
         listed, key = keys[name, number]
         if key[0] == 4:  # a cosignature states its time
-            message, signature = f"cosignature/v1\ntime {int.from_bytes(signature[:8], 'big')}\n{text}", signature[8:]
+            time, signature = int.from_bytes(signature[:8], "big"), signature[8:]
+            check(0 < time < 2**63, f"checkpoint: {name} cosigned at the time {time}")
+            message = f"cosignature/v1\ntime {time}\n{text}"
         check(is_signed(key[1:], signature, message.encode()), f"checkpoint: the signature by {name} does not verify")
         agreed.add(listed if key[0] == 4 else "log " + name)
-        cosigners += [listed] if key[0] == 4 else []
-    for group in (line for line in lines if line[0] == "group"):
-        needed = {"any": 1, "all": len(group) - 3}.get(group[2]) or int(group[2])
-        agreed |= {group[1]} if len(agreed & set(group[3:])) >= needed else set()
+        cosigners += [listed] if key[0] == 4 and listed not in cosigners else []
+    for name, needed, members in groups:
+        agreed |= {name} if len(agreed & members) >= needed else set()
+    check(text.count("\n") >= 3, "checkpoint: it has no origin, size and root")
     origin, size, root = text.split("\n")[:3]
     check("log " + origin in agreed, f"checkpoint: {origin} itself has not signed it")
-    check(all(line[1] in agreed for line in lines if line[0] == "quorum"), f"checkpoint: only {cosigners} cosigned it")
+    check(quorum in agreed, f"checkpoint: only {cosigners} cosigned it")
+    check(str(int(size)) == size, f"checkpoint: the size {size}")
     return origin, int(size), decode(root), cosigners

@@ -14,6 +14,7 @@ use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::party::Role;
 use leben_contracts::ledger::entry::{Action, Entry, Envelope, origin_hash};
 use leben_contracts::ledger::key::PublicKey;
+use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use support::{HOSPITALS, ORIGIN, World, code, heart, id, key, note, publish, sealing};
 
@@ -176,8 +177,133 @@ fn too_few_hospitals_and_strangers_are_named() {
     let (ok, text) = published.read();
     assert!(!ok && text.contains("only ['cleveland', 'hungarian'] cosigned it"), "{text}");
     let policy = published.dir.path().join("policy");
-    let other = fs::read_to_string(&policy).unwrap().replace("log leben.test", "log other.test");
+    let log =
+        |name| VerifierKey::new(name, KeyType::Ed25519, PublicKey::of(&key("coordinator", "log"))).unwrap().to_string();
+    let other = fs::read_to_string(&policy).unwrap().replace(&log(ORIGIN), &log("other.test/heart"));
     fs::write(policy, other).unwrap();
     let (ok, text) = published.read();
     assert!(!ok && text.contains("the policy lists no signer leben.test/heart"), "{text}");
+}
+
+/// A leaf whose payload and payload type are any text, signed in DSSE's way by these keys of a party.
+fn leaf(payload: &str, payload_type: &str, keys: &[(&str, &str)]) -> Vec<u8> {
+    use base64::Engine as _;
+    let text = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let message = format!("DSSEv1 {} {payload_type} {} {payload}", payload_type.len(), payload.len());
+    let sign = |(name, use_of): &(&str, &str)| {
+        let key = key(name, use_of);
+        let sig = ed25519_dalek::Signer::sign(&key, message.as_bytes());
+        format!(r#"{{"keyid":"{}","sig":"{}"}}"#, PublicKey::of(&key).keyid(), text(&sig.to_bytes()))
+    };
+    let signatures: Vec<String> = keys.iter().map(sign).collect();
+    let (payload, signatures) = (text(payload.as_bytes()), signatures.join(","));
+    format!(
+        r#"{{"envelope":{{"payload":"{payload}","payloadType":"{payload_type}","signatures":[{signatures}]}},"seq_ms":{},"v":1}}"#,
+        support::T0
+    )
+    .into_bytes()
+}
+
+#[test]
+fn what_our_programs_refuse_in_an_entry_is_refused_here() {
+    const TYPE: &str = "application/vnd.leben.action+json;v=1";
+    let world = world();
+    let policy = world.state.witness_policy().unwrap();
+    let payload = |action: &Action| {
+        String::from_utf8(Envelope::sign(action, &[&key("va", "party")]).unwrap().payload().to_vec()).unwrap()
+    };
+    let beat = payload(&Action { actor: "va".into(), ..draft(&world, "va", Heartbeat {}.into()) });
+    let mut keys = world.state.keys("va").unwrap().clone();
+    keys.party = PublicKey::of(&key("va", "party-2"));
+    let rotate = payload(&draft(&world, "va", KeyRotate { keys, sealing: sealing("va") }.into()));
+    let (old, new) = (("va", "party"), ("va", "party-2"));
+    let with = |body: &str| beat.replacen(r#""body":{}"#, &format!(r#""body":{body}"#), 1);
+    assert_ne!(with("1"), beat);
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    for (leaf, why) in [
+        (leaf(&beat, TYPE, &[old]), ""),
+        (leaf(&rotate, TYPE, &[old, new]), ""),
+        (leaf(&rotate, TYPE, &[new]), "va acts and has not signed"),
+        (leaf(&rotate, TYPE, &[old]), "the key that it brings has not signed"),
+        (leaf(&beat, TYPE, &[]), "va acts and has not signed"),
+        (leaf(&beat, "text/plain", &[old]), "does not verify"),
+        (leaf(&with(r#"{"x":1.5}"#), TYPE, &[old]), "the number 1.5"),
+        (leaf(&with(r#"{"x":NaN}"#), TYPE, &[old]), "the number NaN"),
+        (leaf(&with(r#"{"x":9007199254740993}"#), TYPE, &[old]), "the number 9007199254740993"),
+        (leaf(&with(&deep), TYPE, &[old]), "RecursionError"),
+    ] {
+        let leaves = [&world.leaves[..], &[leaf]].concat();
+        let (ok, text) = Published::new(&leaves, &policy).read();
+        assert_eq!(ok, why.is_empty(), "{why}: {text}");
+        assert!(text.contains(why), "{why}: {text}");
+    }
+    // Longer by its own word than the file is.
+    let published = Published::new(&world.leaves, &policy);
+    let path = published.ledger().join(format!("tile/entries/000.p/{}", world.leaves.len()));
+    let mut bundle = fs::read(&path).unwrap();
+    let at = bundle.len() - world.leaves.last().unwrap().len() - 2;
+    bundle[at..at + 2].fill(0xff);
+    fs::write(&path, bundle).unwrap();
+    let (ok, text) = published.read();
+    assert!(!ok && text.contains("was cut"), "{text}");
+}
+
+#[test]
+fn what_our_programs_refuse_in_a_policy_or_a_checkpoint_is_refused_here() {
+    let world = world();
+    let published = Published::new(&world.leaves, &world.state.witness_policy().unwrap());
+    let path = published.dir.path().join("policy");
+    let good = fs::read_to_string(&path).unwrap();
+    let mut read = |policy: String, why: &str| {
+        // Ours refuses it, too.
+        assert!(Policy::parse(policy.as_bytes()).is_err(), "{policy}");
+        fs::write(&path, &policy).unwrap();
+        let (ok, text) = published.read();
+        assert!(!ok && text.contains(why), "{why}: {text}");
+    };
+    let log = good.lines().next().unwrap();
+    for (from, to, why) in [
+        ("quorum hospitals\n", "", "one `quorum` line"),
+        ("quorum hospitals\n", "quorum hospitals\nquorum none\n", "one `quorum` line"),
+        ("quorum hospitals", "quorum others", "policy line 7"),
+        ("group hospitals 3", "group hospitals 0", "cannot be met"),
+        ("group hospitals 3", "group hospitals 5", "cannot be met"),
+        ("hospitals 3 cleveland", "hospitals 3 cleveland cleveland", "counts twice"),
+        ("hospitals 3 cleveland", "hospitals 3 nobody", "defined above"),
+        ("witness hungarian ", "witness cleveland ", "is taken"),
+        ("group hospitals 3", "group none 3", "is taken"),
+        ("log leben.test", "log lebem.test", "not its own"),
+        ("quorum hospitals", "quorums hospitals", "policy line 7"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        read(good.replacen(from, to, 1), why);
+    }
+    read("log\n".into(), "policy line 1");
+    read(format!("{log}\n{log}\n{}", good.split_once('\n').unwrap().1), "listed twice");
+    let hungarian = good.lines().find(|line| line.starts_with("witness hungarian")).unwrap();
+    let again = hungarian.replacen("witness hungarian", "witness again", 1);
+    read(good.replacen(hungarian, &format!("{hungarian}\n{again}"), 1), "listed twice");
+    fs::write(published.dir.path().join("policy"), &good).unwrap();
+    // A time that no cosignature has.
+    for time_s in [0, 1 << 63] {
+        let mut note = note(&world.leaves, &HOSPITALS[..2]);
+        let signer = NoteSigner::new("va", KeyType::Cosignature, key("va", "validator")).unwrap();
+        note.push(signer.sign(note.text(), time_s)).unwrap();
+        fs::write(published.ledger().join("checkpoint"), note.to_string()).unwrap();
+        let (ok, text) = published.read();
+        assert!(!ok && text.contains("va cosigned at the time"), "{text}");
+    }
+}
+
+/// RFC 8032's verification equation holds for these with the neutral point as a key, whatever the message.
+#[test]
+fn a_weak_key_signs_nothing() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let program = "from signatures import is_signed\n\
+        neutral = (1).to_bytes(32, 'little')\n\
+        assert not is_signed(neutral, neutral + bytes(32), b'anything')\n\
+        assert not is_signed(b'', bytes(64), b'x') and not is_signed(neutral, b'', b'x')";
+    let ran =
+        Command::new("python3").arg("-B").arg("-c").arg(program).current_dir(deploy).output().expect("needs python3");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

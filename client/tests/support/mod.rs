@@ -306,7 +306,7 @@ pub fn note_by(log: &NoteSigner, leaves: &[Vec<u8>], cosigners: &[&str]) -> Note
 pub fn turn_sizes(leaves: &[Vec<u8>]) -> Vec<u64> {
     let (mut state, mut turns, mut sizes) = (State::new(ORIGIN), Turns::default(), vec![]);
     for (index, leaf) in (0..).zip(leaves) {
-        let entry = Entry::parse(leaf).unwrap();
+        let Ok(entry) = Entry::parse(leaf) else { break };
         if state.apply(index, &entry).is_err() {
             break;
         }
