@@ -254,7 +254,7 @@ fn what_our_programs_refuse_in_a_policy_or_a_checkpoint_is_refused_here() {
     let published = Published::new(&world.leaves, &world.state.witness_policy().unwrap());
     let path = published.dir.path().join("policy");
     let good = fs::read_to_string(&path).unwrap();
-    let mut read = |policy: String, why: &str| {
+    let read = |policy: String, why: &str| {
         // Ours refuses it, too.
         assert!(Policy::parse(policy.as_bytes()).is_err(), "{policy}");
         fs::write(&path, &policy).unwrap();

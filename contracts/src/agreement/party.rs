@@ -9,12 +9,15 @@ use std::fmt;
 /// Longest name of a party, offer, input, stage or code, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Names that no party has: in a witness policy, where validators stand by their names, they mean the group and that there is no quorum.
+pub const NOT_PARTIES: [&str; 2] = ["hospitals", "none"];
+
 /// A name that breaks the rule `[a-z0-9.-]{1,64}` (codes may also hold `_`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a name: use 1 to {NAME_BYTES_MAX} of a-z, 0-9, '.', '-'{1}")]
 pub struct NameError(pub String, pub &'static str);
 
-/// The name of an organisation on the ledger, `[a-z0-9.-]{1,64}`. Never a person's name.
+/// The name of an organisation on the ledger, `[a-z0-9.-]{1,64}`, not one of [`NOT_PARTIES`]. Never a person's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct PartyId(String);
@@ -23,6 +26,17 @@ pub struct PartyId(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Code(String);
+
+fn check_party(text: &str) -> Result<(), NameError> {
+    match NOT_PARTIES.contains(&text) {
+        true => Err(NameError(text.to_owned(), "; this one means something else in a witness policy, choose another")),
+        false => check_name(text, false),
+    }
+}
+
+fn check_code(text: &str) -> Result<(), NameError> {
+    check_name(text, true)
+}
 
 fn check_name(text: &str, underscore: bool) -> Result<(), NameError> {
     let allowed =
@@ -35,14 +49,14 @@ fn check_name(text: &str, underscore: bool) -> Result<(), NameError> {
 }
 
 macro_rules! name {
-    ($name:ident, $underscore:literal) => {
+    ($name:ident, $check:ident) => {
         impl $name {
             /// Checks the rule.
             ///
             /// # Errors
             /// [`NameError`] quotes the text.
             pub fn new(text: &str) -> Result<Self, NameError> {
-                check_name(text, $underscore).map(|()| Self(text.to_owned()))
+                $check(text).map(|()| Self(text.to_owned()))
             }
 
             /// The text.
@@ -91,8 +105,8 @@ macro_rules! name {
     };
 }
 
-name!(PartyId, false);
-name!(Code, true);
+name!(PartyId, check_party);
+name!(Code, check_code);
 
 /// What a party may do; an action names the role it is taken in, and the party must hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

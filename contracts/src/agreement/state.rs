@@ -20,6 +20,7 @@ use crate::ledger::follow::Refusal;
 use crate::ledger::key::PublicKey;
 use crate::ledger::merkle::Tree;
 use crate::ledger::policy;
+use crate::ledger::turn::may_turn;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -294,9 +295,13 @@ impl State {
     }
 
     fn changes(&self, seq_ms: u64, envelope: &Envelope, leaf: Hash32) -> Result<Vec<Change>, StepError> {
-        Step::new(self, seq_ms, envelope, leaf)
-            .and_then(|step| step.changes())
-            .map_err(|reason| refused(envelope, reason))
+        let changes = Step::new(self, seq_ms, envelope, leaf).and_then(|step| step.changes());
+        let changes = changes.map_err(|reason| refused(envelope, reason))?;
+        if may_turn(&envelope.action().kind) && !self.leaves_a_policy(&changes) {
+            let why = "after it nobody could cosign the ledger any more".to_owned();
+            return Err(refused(envelope, Reason::Mismatch(why)));
+        }
+        Ok(changes)
     }
 
     fn commit(&mut self, change: Change) {

@@ -6,7 +6,7 @@ use super::grown::Grown;
 use super::hash::{ContractId, Hash32};
 use super::party::{Party, PartyId, PartyKeys, Role};
 use super::seen::Seen;
-use super::state::{AlgorithmRecord, BudgetRecord, ComputeRecord, Dataset, PolicyRecord, State};
+use super::state::{AlgorithmRecord, BudgetRecord, Change, ComputeRecord, Dataset, PolicyRecord, State};
 use crate::ledger::canonical::{self, CanonicalError};
 use crate::ledger::key::PublicKey;
 use crate::ledger::note::{KeyType, VerifierKey};
@@ -224,12 +224,33 @@ impl State {
     /// The witness policy in the log's own format: the log key, the validators by party name, the quorum.
     #[must_use]
     pub fn witness_policy(&self) -> Option<policy::Policy> {
-        let record = self.policy.as_ref()?;
-        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, self.log_key()?).ok()?;
-        let of = |id: &PartyId| {
-            let key = self.parties.get(id)?.keys()?.validator?;
-            VerifierKey::new(id.as_str(), KeyType::Cosignature, key).ok()
-        };
+        self.policy_of(self.policy.as_ref()?, self.log_key()?, |id| self.parties.get(id))
+    }
+
+    /// Whether there is a witness policy after these changes, if there is to be one: a log without could never be cosigned, verified or
+    /// handed over again.
+    pub(super) fn leaves_a_policy(&self, changes: &[Change]) -> bool {
+        let (mut record, mut log, mut parties) = (self.policy.as_ref(), self.log_key(), BTreeMap::new());
+        for change in changes {
+            match change {
+                Change::Policy(next) => record = Some(next),
+                Change::Coordinator(_, key) => log = Some(*key),
+                Change::Party(party) => _ = parties.insert(&party.id, party.as_ref()),
+                _ => {}
+            }
+        }
+        let party = |id: &PartyId| parties.get(id).copied().or_else(|| self.parties.get(id));
+        record.is_none_or(|record| log.is_some_and(|log| self.policy_of(record, log, party).is_some()))
+    }
+
+    fn policy_of<'a>(
+        &self,
+        record: &PolicyRecord,
+        log: PublicKey,
+        party: impl Fn(&PartyId) -> Option<&'a Party>,
+    ) -> Option<policy::Policy> {
+        let log = VerifierKey::new(&self.origin, KeyType::Ed25519, log).ok()?;
+        let of = |id: &PartyId| VerifierKey::new(id.as_str(), KeyType::Cosignature, party(id)?.keys()?.validator?).ok();
         let witnesses = record.validators.iter().map(of).collect::<Option<Vec<_>>>()?;
         policy::Policy::k_of_n(&log, &witnesses, usize::try_from(record.quorum).ok()?).ok()
     }

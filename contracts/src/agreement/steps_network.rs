@@ -116,6 +116,10 @@ impl Step<'_> {
             return mismatch(format!("validators are 1 to {VALIDATORS_MAX}, sorted, each once"));
         }
         for id in &body.validators {
+            // Its keys pass on with the ledger, by a Handover that the others sign; and it would cosign what it wrote.
+            if self.enrolled(id)?.kind == OrgKind::Coordinator {
+                return mismatch(format!("{id} keeps the ledger, so it cannot be a validator of it"));
+            }
             if self.keys_of(id)?.validator.is_none() {
                 return mismatch(format!("{id} is enrolled without a validator key"));
             }

@@ -184,3 +184,28 @@ fn who_has_the_keys_of_the_coordinator_and_all_admins_never_outnumbers_three_hon
         assert!(seen.len() > 1, "he can do something: {seen:?}");
     }
 }
+
+#[test]
+fn no_step_leaves_a_ledger_that_nobody_could_cosign() {
+    // The coordinator's keys pass on by a Handover, and a validator's place would not.
+    let mut w = founded(&ALL);
+    let refused = w.act("coord", None, change(&set_of(&["coord", "h1", "h2"])));
+    assert!(matches!(why(refused), Reason::Mismatch(why) if why.contains("cannot be a validator")));
+    // Words of the policy file are nobody's name.
+    for name in super::party::NOT_PARTIES {
+        let error = PartyId::new(name).unwrap_err().to_string();
+        assert!(error.contains("choose another"), "{error}");
+        assert!(super::party::Code::new(name).is_ok());
+    }
+    // Whatever the step: a validator without its key, or whose keys ended, and a policy of nobody.
+    w.act("coord", None, change(&set_of(&ALL[..4]))).unwrap();
+    let without = |change: &dyn Fn(&mut super::party::KeyPeriod)| {
+        let mut party = w.state.party("h1").unwrap().clone();
+        change(party.periods.last_mut().unwrap());
+        w.state.leaves_a_policy(&[super::state::Change::Party(Box::new(party))])
+    };
+    assert!(without(&|_| {}));
+    assert!(!without(&|period| period.keys.validator = None));
+    assert!(!without(&|period| period.until_index = Some(9)));
+    assert!(!founded(&[]).state.leaves_a_policy(&[super::state::Change::Policy(w.state.policy().unwrap().clone())]));
+}
