@@ -353,9 +353,25 @@ fn clocks_two_hours_apart_stop_everything_and_say_which_way() {
         agent.handle_order(mine_ms, Order::Entries { first_index: from, leaves: net.leaves[from as usize..].to_vec() });
         agent.handle_order(mine_ms, Order::Cosign { body: net.cosign_body(from) });
         assert!(matches!(reports(&drain(&mut agent))[..], [Report::NotCosigned { .. }]));
-        // The clock is set right, the link made anew.
+        // Once a minute it makes a new link to see; when its clock is set right, at once.
+        let mut unlinks = |at_ms| {
+            agent.handle_timeout(at_ms);
+            drain(&mut agent).iter().filter(|action| matches!(action, Action::Unlink(_))).count()
+        };
+        assert_eq!([0, 59_000, 60_000, 61_000].map(|later_ms| unlinks(mine_ms + later_ms)), [0, 0, 1, 0]);
+        assert_eq!([0, 1000].map(|later_ms| unlinks(net.now_ms + later_ms)), [1, 0]);
+        agent.handle_unlinked();
+        agent.handle_timeout(net.now_ms + HOUR);
         agent.handle_order(net.now_ms, net.welcome());
         assert!(agent.status(net.now_ms).clock.is_none());
+        agent.handle_timeout(net.now_ms + HOUR);
+        assert!(!drain(&mut agent).iter().any(|action| matches!(action, Action::Unlink(_))));
+        agent.handle_order(
+            net.now_ms,
+            Order::Entries { first_index: from, leaves: net.leaves[from as usize..].to_vec() },
+        );
+        agent.handle_order(net.now_ms, Order::Cosign { body: net.cosign_body(from) });
+        assert!(matches!(reports(&drain(&mut agent))[..], [Report::Cosigned { .. }, ..]));
     }
     let (net, mut agent, ..) = frozen();
     agent.handle_order(net.now_ms + 10 * 60_000, net.welcome());

@@ -191,6 +191,7 @@ pub struct Agent {
     reviews: BTreeMap<ContractId, Result<(), Refusal>>,
     results: reviews::Results,
     clock: Result<i64, Refusal>,
+    clock_at_ms: u64,
     linked: bool,
     gossip: Gossip,
     fork: Option<ForkEvidence>,
@@ -228,6 +229,7 @@ impl Agent {
             reviews: BTreeMap::new(),
             results: reviews::Results::default(),
             clock: Ok(0),
+            clock_at_ms: 0,
             linked: false,
             gossip,
             fork: None,
@@ -268,9 +270,12 @@ impl Agent {
             return;
         }
         self.linked = true;
-        self.clock = compare_clocks(now_ms, network.now_ms);
+        let agreed = self.clock.is_ok();
+        (self.clock, self.clock_at_ms) = (compare_clocks(now_ms, network.now_ms), now_ms);
         match self.clock.clone() {
-            Err(refusal) => self.audit(now_ms, "clock", None, Some(&refusal)),
+            // Said once, and not over every link that is made to see whether it still holds.
+            Err(refusal) if agreed => self.audit(now_ms, "clock", None, Some(&refusal)),
+            Err(_) => {}
             Ok(_) => {
                 if let Some(words) = self.clock_worry() {
                     let entry = AuditEntry { at_ms: now_ms, event: CLOCK_WARNING, contract: None, code: None, words };
@@ -316,6 +321,7 @@ impl Agent {
     /// A second, or more, passed.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         self.advance(now_ms);
+        self.compare_clocks_again(now_ms);
         self.gossip(now_ms);
     }
 
