@@ -6,10 +6,13 @@ mod support;
 use std::fs;
 
 use leben_contracts::ledger::checkpoint::Checkpoint;
+use leben_contracts::ledger::evidence::ForkEvidence;
 use leben_contracts::ledger::merkle::{leaf_hash, root_of};
 use leben_contracts::ledger::note::Note;
 use leben_protocol::frame::{Order, Report};
 use leben_protocol::quic::{FrameReader, FrameWriter, Listener};
+use leben_worker::agent::{Action, Agent};
+use leben_worker::gossip::Source;
 use leben_worker::io::{Config, evidence, spawn};
 use support::link::{bring, control, coordinator, joined, next_report, options, take_append};
 use support::*;
@@ -78,4 +81,52 @@ async fn an_entry_that_breaks_the_rules_is_kept_and_stops_the_next_process_too_u
     bring(&net, size, &mut writer, &mut reader).await;
     handle.stop().await.unwrap();
     assert!(folder.path().join("evidence/cleared-1").join(name).is_file());
+}
+
+/// The log's signature over a tree of this size that nobody has.
+fn other(size: u64, root: [u8; 32]) -> Note {
+    let mut note = Note::new(Checkpoint::new(ORIGIN, size, root).to_string()).unwrap();
+    note.push(log_signer().sign(note.text(), 0)).unwrap();
+    note
+}
+
+#[test]
+fn a_fork_that_somebody_has_looked_at_stays_cleared_though_others_still_show_it() {
+    let mut net = Net::new();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("evidence")).unwrap();
+    let proof = |a, b| ForkEvidence::of_one_size(&log_vkey(), &a, &b).unwrap();
+    let seen = proof(other(3, [1; 32]), other(3, [2; 32]));
+    let restarted = |net: &mut Net| {
+        let mut agent = Agent::new(setup(false));
+        agent.restore_cleared(&evidence::cleared(folder.path()).unwrap());
+        agent.handle_order(net.now_ms, net.welcome());
+        net.settle(&mut agent);
+        agent
+    };
+    let shown = |agent: &mut Agent, net: &Net, proof: &ForkEvidence| {
+        agent.handle_view(net.now_ms, Source::Address("http://elsewhere".into()), proof.to_json().as_bytes());
+        drain(agent).into_iter().find_map(|action| match action {
+            Action::StoreFork(fork) => Some(*fork),
+            _ => None,
+        })
+    };
+    let mut agent = restarted(&mut net);
+    let stored = shown(&mut agent, &net, &seen).expect("it halts");
+    evidence::keep(folder.path(), 5, &stored).unwrap();
+    assert!(evidence::cleared(folder.path()).unwrap().is_empty());
+    evidence::clear(folder.path(), 6).unwrap();
+
+    let mut agent = restarted(&mut net);
+    // The same, or the same fork the other way round.
+    for again in [&seen, &proof(other(3, [2; 32]), other(3, [1; 32]))] {
+        assert!(shown(&mut agent, &net, again).is_none());
+    }
+    assert!(agent.mirror().halted().is_none());
+    net.enrol("x1");
+    net.settle(&mut agent);
+    assert_eq!(agent.mirror().signed_size(), net.leaves.len() as u64, "it cosigns");
+    // Another one halts it.
+    assert!(shown(&mut agent, &net, &proof(other(4, [1; 32]), other(4, [2; 32]))).is_some());
+    assert!(agent.mirror().halted().is_some());
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use leben_contracts::agreement::party::OrgKind;
 use leben_contracts::ledger::evidence::ForkEvidence;
+use leben_contracts::ledger::merkle::Hash;
 use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_protocol::frame::Report;
 
@@ -11,6 +12,16 @@ use super::{Action, Agent};
 use crate::gossip::{Compared, Peers, Source};
 use crate::mirror::{validator_name, witness_name};
 use crate::refusal::{Reason, Refusal};
+
+/// A fork, whoever proves it with which checkpoints: the log, the size, the two roots of that size.
+pub(super) type Differing = (String, u64, [Hash; 2]);
+
+fn differing(evidence: &ForkEvidence) -> Option<Differing> {
+    let fork = evidence.verify(evidence.log()).ok()?;
+    let mut roots = [fork.claimed, fork.proven];
+    roots.sort_unstable();
+    Some((evidence.log().to_string(), fork.size, roots))
+}
 
 impl Agent {
     /// What `worker.toml` says: addresses that are asked for a view, and how often anybody is.
@@ -22,6 +33,11 @@ impl Agent {
     pub fn restore_fork(&mut self, evidence: ForkEvidence) {
         self.mirror.halt_for_fork();
         self.fork = Some(evidence);
+    }
+
+    /// Proofs that a person has looked at and put aside: these forks stop nothing any more, though others still show them.
+    pub fn restore_cleared(&mut self, cleared: &[ForkEvidence]) {
+        self.cleared.extend(cleared.iter().filter_map(differing));
     }
 
     /// Why it halted before this start, where nobody has cleared it: nothing is signed.
@@ -114,7 +130,7 @@ impl Agent {
     }
 
     fn handle_fork(&mut self, now_ms: u64, source: &Source, evidence: ForkEvidence) {
-        if self.fork.is_some() {
+        if self.fork.is_some() || differing(&evidence).is_some_and(|fork| self.cleared.contains(&fork)) {
             return;
         }
         self.mirror.halt_for_fork();

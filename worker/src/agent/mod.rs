@@ -21,7 +21,7 @@ mod setup;
 mod standing;
 mod status;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use leben_contracts::agreement::hash::Hash32;
 use leben_contracts::agreement::party::PartyId;
@@ -195,6 +195,7 @@ pub struct Agent {
     linked: bool,
     gossip: Gossip,
     fork: Option<ForkEvidence>,
+    cleared: BTreeSet<gossip::Differing>,
     counters: Counters,
     rng: ChaCha20Rng,
     actions: VecDeque<Action>,
@@ -233,6 +234,7 @@ impl Agent {
             linked: false,
             gossip,
             fork: None,
+            cleared: BTreeSet::new(),
             counters: Counters::default(),
             rng,
             actions,

@@ -1,7 +1,8 @@
 //! `evidence/` and `leben-worker evidence`: why this agent signs nothing. `fork-*.json` are proofs that the log signed two histories,
 //! each one file that anybody can check with `leben verify`. `halt-*.txt` say in their first line why it stopped, and hold what shows it:
 //! an entry that breaks the rules, this hospital's own cosignature that its folder does not remember, two checkpoints. While one of
-//! either lies there the agent signs nothing, over restarts too; a person who has looked clears them.
+//! either lies there the agent signs nothing, over restarts too; a person who has looked clears them. A fork in `cleared-*/` stops it
+//! no more, whoever still shows it.
 //!
 //! May be lost: the cause is found again, if it still shows. Rolled back: the same. Forged: `fork-*` by nobody (the log's signatures),
 //! `halt-*` by whoever can write the folder. Grows: by the first of each; once one is there no more are kept.
@@ -62,8 +63,29 @@ fn halts(folder: &Path) -> Result<Vec<(String, PathBuf)>, DiskError> {
 /// # Errors
 /// [`DiskError`].
 pub fn uncleared(folder: &Path) -> Result<Vec<(String, ForkEvidence)>, DiskError> {
+    proofs(&folder_of(folder))
+}
+
+/// The proofs that a person has looked at. One that cannot be read any more counts as none.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn cleared(folder: &Path) -> Result<Vec<ForkEvidence>, DiskError> {
     let mut found = Vec::new();
     for (name, path) in entries_of(&folder_of(folder))? {
+        if name.starts_with("cleared-") && path.is_dir() {
+            match proofs(&path) {
+                Ok(proofs) => found.extend(proofs.into_iter().map(|(_, evidence)| evidence)),
+                Err(error) => tracing::warn!(%error, "what was cleared may stop this agent again"),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn proofs(dir: &Path) -> Result<Vec<(String, ForkEvidence)>, DiskError> {
+    let mut found = Vec::new();
+    for (name, path) in entries_of(dir)? {
         if !(name.starts_with("fork-") && name.ends_with(".json")) {
             continue;
         }

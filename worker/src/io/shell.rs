@@ -80,6 +80,7 @@ impl Shell {
             seed: *seed,
         });
         agent.configure_gossip(config.gossip.peers.clone(), config.gossip.every_s.saturating_mul(1000));
+        agent.restore_cleared(&evidence::cleared(&config.folder)?);
         if let Some((name, fork)) = evidence::uncleared(&config.folder)?.into_iter().next() {
             tracing::error!(name, "the log has forked: this agent signs nothing until `leben-worker evidence clear`");
             agent.restore_fork(fork);
