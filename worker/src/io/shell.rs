@@ -2,6 +2,7 @@
 //! the disk fails.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -80,15 +81,7 @@ impl Shell {
             seed: *seed,
         });
         agent.configure_gossip(config.gossip.peers.clone(), config.gossip.every_s.saturating_mul(1000));
-        agent.restore_cleared(&evidence::cleared(&config.folder)?);
-        if let Some((name, fork)) = evidence::uncleared(&config.folder)?.into_iter().next() {
-            tracing::error!(name, "the log has forked: this agent signs nothing until `leben-worker evidence clear`");
-            agent.restore_fork(fork);
-        }
-        if let Some(words) = evidence::halted(&config.folder)? {
-            tracing::error!(words, "this agent signs nothing until `leben-worker evidence clear`");
-            agent.restore_halt(words);
-        }
+        take_up_evidence(&mut agent, &config.folder)?;
         let address = config.address.clone().unwrap_or_else(|| network.address.clone());
         let coordinator = network.key().map_err(RunError::Network)?;
         let rotation = Rotation::new(&config.folder, keys, options.tap, address, coordinator)?;
@@ -336,6 +329,20 @@ impl Shell {
         }
         Ok(())
     }
+}
+
+/// What this agent stopped for before, and what somebody has looked at since.
+fn take_up_evidence(agent: &mut Agent, folder: &Path) -> Result<(), DiskError> {
+    agent.restore_cleared(&evidence::cleared(folder)?);
+    if let Some((name, fork)) = evidence::uncleared(folder)?.into_iter().next() {
+        tracing::error!(name, "the log has forked: this agent signs nothing until `leben-worker evidence clear`");
+        agent.restore_fork(fork);
+    }
+    if let Some(words) = evidence::halted(folder)? {
+        tracing::error!(words, "this agent signs nothing until `leben-worker evidence clear`");
+        agent.restore_halt(words);
+    }
+    Ok(())
 }
 
 /// The copy of the ledger as it lies on the disk, and its snapshots.
