@@ -185,7 +185,7 @@ fn the_largest_certificate_goes_on_and_two_that_contradict_each_other_are_a_prov
 
     let file = handover(&world, &HOSPITALS[..2]);
     let lacks = handover::check(&chosen.state, &file, world.now_ms).unwrap().unwrap();
-    assert!(lacks.contains("2 validators signed, 3 have to"), "{lacks}");
+    assert!(lacks.contains("2 of the validators signed, 3 have to"), "{lacks}");
     let file = handover(&world, &HOSPITALS[..3]);
     assert_eq!(handover::check(&chosen.state, &file, world.now_ms).unwrap(), None);
     let elsewhere = choose(std::slice::from_ref(&short), None).unwrap().state;

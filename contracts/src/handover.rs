@@ -303,9 +303,11 @@ impl Promise {
     pub fn to_text(&self) -> String {
         let Self { n, f, k } = self;
         format!(
-            "{k} of the {n} hospitals have to sign. Every entry whose certificate {k} of them stored, as an honest coordinator sees to before \
-             it calls an entry final, is kept: at least {} of those who sign have it, and no more than {f} may lie. A proof that a malicious \
-             coordinator gave to somebody, and whose certificate it kept from the hospitals, may be of an entry that is missing",
+            "{k} of the {n} hospitals have to sign.\n\
+             Every entry whose certificate {k} of them stored, as an honest coordinator sees to before it\n\
+             calls an entry final, is kept: at least {} of those who sign have it, and no more than {f} may lie.\n\
+             A proof that a malicious coordinator gave to somebody, and whose certificate it kept from the\n\
+             hospitals, may be of an entry that is missing",
             self.overlap()
         )
     }

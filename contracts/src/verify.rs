@@ -178,12 +178,13 @@ pub fn verify_evidence(place: &str, bytes: &[u8], policy: Option<&Policy>) -> Ve
     };
     let why = format!(
         "proven: the log {} signed two histories. At {} entries it signed the root {}, and a checkpoint of {} entries in which that \
-         root is {}. Signed with {whose}. Keep this file and show it to everybody who relies on the log",
+         root is {}. Signed with {whose}. {}. Keep this file and show it to everybody who relies on the log",
         fork.origin,
         fork.size,
         hex::encode(fork.claimed),
         fork.larger_size,
         hex::encode(fork.proven),
+        evidence.cosigners_text(policy),
     );
     VerifyError::Fork { place: place.to_owned(), why }
 }

@@ -195,7 +195,7 @@ fn without_a_quorum_nobody_hands_over() {
     for signers in [&[][..], &["h2"], &["h2", "team"], &["admin", "coord"]] {
         let mut net = Net::new();
         let refused = hand_over(&mut net, signers).unwrap_err();
-        assert!(refused.contains("validators signed, 2 have to"), "{signers:?}: {refused}");
+        assert!(refused.contains("of the validators signed, 2 have to"), "{signers:?}: {refused}");
     }
 }
 
@@ -446,7 +446,7 @@ async fn a_later_certificate_is_dropped_when_a_person_says_so_and_never_otherwis
         (with(&file, Some(&before), false), vec!["it would lose the rest", &format!("entries {size} to {}", end - 1)]),
         (with(&file, None, true), vec!["add --ledger"]),
         (with(&file, Some(&later), true), vec!["give `source`"]),
-        (with(&unsigned, Some(&before), true), vec!["1 validators signed, 2 have to"]),
+        (with(&unsigned, Some(&before), true), vec!["1 of the validators signed, 2 have to"]),
         (with(&forked, Some(&before), true), vec!["of two histories"]),
     ] {
         let refused = follow(folder, wish, "next.example:1", clock).await.unwrap_err();

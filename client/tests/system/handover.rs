@@ -201,13 +201,13 @@ fn a_lost_coordinator_is_replaced_and_everything_final_goes_on() {
     for words in [format!("goes on    from {size} entries"), "3 of the 4 hospitals have to sign".into()] {
         assert!(prepared.contains(&words), "{prepared}");
     }
-    finish(&deployment).complains(&["0 validators signed, 3 have to"]);
+    finish(&deployment).complains(&["0 of the validators signed, 3 have to"]);
     sign(&deployment, "delft", &["--yes"]).complains(&["freeze it first"]);
     sign(&deployment, "aker", &[]).complains(&["Nothing is signed", "everything it holds a certificate of is kept"]);
     for hospital in ["aker", "basel"] {
         assert!(sign(&deployment, hospital, &["--yes"]).ok().contains("3 have to"));
     }
-    finish(&deployment).complains(&["2 validators signed, 3 have to"]);
+    finish(&deployment).complains(&["2 of the validators signed, 3 have to"]);
     follow(&deployment, "delft").complains(&["does not reach the", "add --ledger"]);
     let source = deployment.path("next/source");
     let with_source = [&["--ledger"], &[source.to_str().unwrap()][..]].concat();

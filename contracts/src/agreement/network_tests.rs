@@ -159,8 +159,8 @@ fn a_handover_fits_one_place_and_takes_a_quorum_and_new_keys() {
         let why = why(hand(w, body.clone(), key, signers));
         assert!(why.to_string().contains(words), "{why}");
     };
-    says(&mut w, &good, "coord-new", &["h1"], "1 validators signed, 2 have to");
-    says(&mut w, &good, "coord-new", &["h1", "team"], "1 validators signed, 2 have to");
+    says(&mut w, &good, "coord-new", &["h1"], "1 of the validators signed, 2 have to");
+    says(&mut w, &good, "coord-new", &["h1", "team"], "1 of the validators signed, 2 have to");
     says(&mut w, &good, "coord-new", &["h1", "h2", "team"], "team signed but has no say");
     says(&mut w, &good, "coord", &["h1", "h2"], "signed with the party key that it brings");
     for (size, root) in [(good.size + 1, good.root), (good.size - 1, good.root), (good.size, hash("another history"))] {

@@ -281,6 +281,12 @@ impl Party {
         self.current().map(|p| &p.keys)
     }
 
+    /// The entry that revoked the party's keys, where none took their place.
+    #[must_use]
+    pub fn revoked_in(&self) -> Option<u64> {
+        self.periods.last().and_then(|last| last.until_index)
+    }
+
     /// The keys that an entry at `index` had to be signed with.
     #[must_use]
     pub fn keys_at(&self, index: u64) -> Option<&PartyKeys> {

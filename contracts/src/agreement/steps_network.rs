@@ -159,7 +159,7 @@ impl Step<'_> {
         if usize::try_from(policy.quorum).is_ok_and(|q| signed >= q) {
             return Ok(());
         }
-        Err(Reason::Signers(format!("{signed} validators signed, {} have to", policy.quorum)))
+        Err(Reason::Signers(format!("{signed} of the validators signed, {} have to", policy.quorum)))
     }
 
     pub(super) fn handover(&self, body: &Handover) -> Result<Vec<Change>, Reason> {

@@ -7,6 +7,7 @@
 use super::checkpoint::{Checkpoint, CheckpointError, hash_line, parse_hash};
 use super::merkle::{self, Hash, ProofError};
 use super::note::{NOTE_BYTES_MAX, Note, NoteError, VerifierKey};
+use super::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 /// Largest evidence file, in bytes: two notes, 63 hashes, and room for JSON's escapes.
@@ -138,6 +139,37 @@ impl ForkEvidence {
     #[must_use]
     pub fn log(&self) -> &VerifierKey {
         &self.log
+    }
+
+    /// Who cosigned the smaller and the larger checkpoint: with a policy those of its witnesses whose lines verify, by their names in it;
+    /// without one the names that the lines claim, which nobody has checked.
+    #[must_use]
+    pub fn cosigners(&self, policy: Option<&Policy>) -> [Vec<String>; 2] {
+        [&self.smaller, &self.larger].map(|note| match policy {
+            Some(policy) => {
+                let signed = policy.witnesses().filter(|(_, vkey, _)| note.verify(vkey).is_ok());
+                signed.map(|(name, ..)| name.to_owned()).collect()
+            }
+            None => {
+                let lines = note.signatures().iter().filter(|line| !line.is_by(&self.log));
+                lines.map(|line| line.name.clone()).collect()
+            }
+        })
+    }
+
+    /// The same in one sentence.
+    #[must_use]
+    pub fn cosigners_text(&self, policy: Option<&Policy>) -> String {
+        let [smaller, larger] = self.cosigners(policy);
+        let both: Vec<String> = smaller.iter().filter(|name| larger.contains(name)).cloned().collect();
+        let names = |names: &[String]| if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+        let (one, other) = (names(&smaller), names(&larger));
+        let checked = match (policy, both.as_slice()) {
+            (None, _) => " (as the lines claim; a policy would check them)".to_owned(),
+            (Some(_), []) => String::new(),
+            (Some(_), both) => format!("; an honest hospital never cosigns both, as {} did", both.join(", ")),
+        };
+        format!("The first was cosigned by {one}, the second by {other}{checked}")
     }
 
     /// Checks that the holder of this log's key signed two histories.

@@ -56,6 +56,31 @@ fn every_pair_of_sizes_of_two_histories_is_proven_and_checked_from_the_file_alon
 }
 
 #[test]
+fn who_cosigned_which_side_is_told_as_far_as_the_policy_knows_them() {
+    let (a, b) = (history(8, u64::MAX), history(8, 3));
+    let hospital =
+        |n: u8| NoteSigner::new(&format!("h{n}"), KeyType::Cosignature, SigningKey::from_bytes(&[n; 32])).unwrap();
+    let (mut one, mut other) = (note(1, 8, root_of(&a.0)), note(1, 8, root_of(&b.0)));
+    for (note, by) in [(&mut one, [11, 12]), (&mut other, [12, 13])] {
+        by.into_iter().for_each(|n| note.push(hospital(n).sign(note.text(), 7)).unwrap());
+    }
+    // A line in the name of the first hospital, by another key.
+    let mut forged = hospital(99).sign(other.text(), 7);
+    (forged.name, forged.id) = ("h11".to_owned(), hospital(11).vkey().id());
+    other.push(forged).unwrap();
+    let evidence = ForkEvidence::of_one_size(signer(1).vkey(), &one, &other).unwrap();
+    let vkeys = [11, 12, 13].map(|n| hospital(n).vkey().clone());
+    let policy = Policy::k_of_n(signer(1).vkey(), &vkeys, 2).unwrap();
+    let text = evidence.cosigners_text(Some(&policy));
+    assert!(
+        text.contains("first was cosigned by h11, h12, the second by h12, h13;") && text.contains("as h12 did"),
+        "{text}"
+    );
+    let text = evidence.cosigners_text(None);
+    assert!(text.contains("the second by h12, h13, h11 (as the lines claim"), "{text}");
+}
+
+#[test]
 fn what_accuses_an_innocent_log_proves_nothing() {
     let (a, b) = (history(20, u64::MAX), history(20, 3));
     let log = signer(1).vkey().clone();

@@ -289,7 +289,8 @@ impl Note {
         let at = note.rfind("\n\n").ok_or(NoteError::Format("no empty line before the signatures"))?;
         let (text, lines) = (note.get(..=at), note.get(at + 2..));
         let (Some(text), Some(lines)) = (text, lines) else { return Err(NoteError::Format("no signatures")) };
-        let lines = lines.strip_suffix('\n').ok_or(NoteError::Format("no newline at the end; it was cut"))?;
+        let lines =
+            lines.strip_suffix('\n').ok_or(NoteError::Format("no newline at the end; it was cut or extended"))?;
         let mut parsed = Self::new(text.to_owned())?;
         for line in lines.split('\n') {
             parsed.push(SignatureLine::parse(line)?)?;

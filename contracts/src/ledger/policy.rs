@@ -21,7 +21,7 @@ pub const POLICY_BYTES_MAX: usize = 256 * 1024;
 #[non_exhaustive]
 pub enum PolicyError {
     /// The policy file has another form.
-    #[error("policy line {line}: {why}")]
+    #[error("{}{why}", if *.line == 0 { "the policy ".to_owned() } else { format!("policy line {line}: ") })]
     Line {
         /// Line number, from 1; 0 for the file as a whole.
         line: usize,
@@ -39,12 +39,12 @@ pub enum PolicyError {
     Signature(NoteError),
     /// A signature line is by a key the policy does not list, where every line has to be accounted for.
     #[error(
-        "the signature line by `{0}` is by no key in the policy, so it cannot be checked; remove the line or add the key"
+        "the signature line by `{0}` is by no key in the policy: the checkpoint and the policy are of different times, or of different logs; fetch both again, together, and change neither"
     )]
     UnknownSigner(String),
     /// Too few witnesses.
     #[error(
-        "the quorum `{quorum}` is not met: cosigned by [{have}], missing [{missing}]; ask for a checkpoint that more witnesses signed"
+        "the quorum `{quorum}` is not met: cosigned by [{have}], missing [{missing}]; ask for a checkpoint that more witnesses signed. If keys were changed since: take the policy of that time, or make a new proof with `leben ledger show N --proof DIR`"
     )]
     Quorum {
         /// The quorum's rule in words.
@@ -131,18 +131,18 @@ impl Policy {
     pub fn parse(bytes: &[u8]) -> Result<Self, PolicyError> {
         let whole = |why: &str| PolicyError::Line { line: 0, why: why.to_owned() };
         if bytes.len() > POLICY_BYTES_MAX {
-            return Err(whole("the file is longer than 256 KiB"));
+            return Err(whole("is longer than 256 KiB"));
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| whole("is not UTF-8"))?;
         if text.bytes().any(|b| (b < b' ' && b != b'\n' && b != b'\t') || b == 0x7f) {
-            return Err(whole("the file holds a control character"));
+            return Err(whole("holds a control character"));
         }
-        let text = text.strip_suffix('\n').ok_or_else(|| whole("the file does not end in a newline"))?;
+        let text = text.strip_suffix('\n').ok_or_else(|| whole("was cut or extended: it does not end in a newline"))?;
         let mut reading = Reading::default();
         for (i, line) in text.split('\n').enumerate() {
             reading.line(line).map_err(|why| PolicyError::Line { line: i + 1, why })?;
         }
-        let quorum = reading.quorum.ok_or_else(|| whole("there is no `quorum` line"))?;
+        let quorum = reading.quorum.ok_or_else(|| whole("has no `quorum` line"))?;
         Ok(Self { logs: reading.logs, witnesses: reading.witnesses, groups: reading.groups, quorum })
     }
 

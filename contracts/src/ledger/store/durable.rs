@@ -109,7 +109,7 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
 pub fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, StoreError> {
     match read_if_there(path, bytes_max)? {
         Some(bytes) => Ok(bytes),
-        None => Err(failed("open", path)(io::ErrorKind::NotFound.into())),
+        None => Err(failed("open", path)(io::Error::new(io::ErrorKind::NotFound, "there is no such file"))),
     }
 }
 

@@ -18,8 +18,7 @@ use std::path::Path;
 pub fn export(public: &Path, target: &Path) -> Result<u64, StoreError> {
     ensure_dir(target)?;
     if !names(target)?.is_empty() {
-        let why = "an export needs an empty folder, and this one is not".to_owned();
-        return Err(StoreError::Corrupt { path: target.to_path_buf(), why });
+        return Err(StoreError::NotEmpty(target.to_path_buf()));
     }
     let reader = LogReader::new(public);
     let note = reader.checkpoint()?;

@@ -69,6 +69,9 @@ pub enum StoreError {
     /// Another process has the folder.
     #[error("{} is in use by another process; two writers would fork the log; stop the other one first", .0.display())]
     Locked(PathBuf),
+    /// A copy is written to a new folder alone.
+    #[error("{} is not empty; name a new folder", .0.display())]
+    NotEmpty(PathBuf),
     /// A file does not hold what it must.
     #[error("{} is damaged: {why}; restore this folder from a mirror, then start again", path.display())]
     Corrupt {
