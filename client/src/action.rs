@@ -36,6 +36,17 @@ pub enum ActionError {
     /// Terms with numbers beyond 2^53.
     #[error("the terms cannot be hashed: {0}")]
     Terms(#[from] CanonicalError),
+    /// Terms that do not fit.
+    #[error(
+        "this contract has too many hospitals or columns for one ledger entry: it would be {bytes} bytes, an entry takes {bytes_max}. Ask for \
+         fewer columns, or split it into several contracts over fewer hospitals"
+    )]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// Validators that cannot be.
     #[error("{0}")]
     Validators(String),
@@ -205,7 +216,12 @@ fn step(
 /// # Errors
 /// [`ActionError`].
 pub fn propose(home: &Home, state: &State, terms: &Terms, fresh: Fresh) -> Result<Envelope, ActionError> {
-    step(home, state, None, Propose { terms: terms.clone() }, fresh)
+    match step(home, state, None, Propose { terms: terms.clone() }, fresh) {
+        Err(ActionError::Entry(EntryError::TooLarge { bytes, bytes_max })) => {
+            Err(ActionError::TooLong { bytes, bytes_max })
+        }
+        other => other,
+    }
 }
 
 /// Signs the terms on the table. A team decides by no local policy: the policy's hash is that of an empty text.

@@ -146,6 +146,21 @@ impl Ledger {
         })
     }
 
+    /// Whether the log and the quorum that the entries name have signed the checkpoint: for a folder that nobody has verified.
+    ///
+    /// # Errors
+    /// In words: what does not hold.
+    pub fn check_cosigned(&self) -> Result<(), String> {
+        let note = self.note.as_ref().ok_or("there is none")?;
+        match (self.policy(), self.state.log_vkeys().last()) {
+            (Some(policy), _) => {
+                policy.evaluate(note, UnknownSigners::Ignore).map(drop).map_err(|error| error.to_string())
+            }
+            (None, Some(log)) => note.verify(log).map(drop).map_err(|error| error.to_string()),
+            (None, None) => Err("the entries name no key of the log".to_owned()),
+        }
+    }
+
     /// A contract by its id, a unique beginning of it, or `last`: the latest that `me` proposed.
     ///
     /// # Errors
@@ -302,6 +317,21 @@ impl Ledger {
 }
 
 const STEP: usize = 4096;
+
+/// Why there is no published log in this folder, in words that follow its name, with the folder inside it that was meant; `None` if
+/// there is one.
+pub fn no_log(dir: &Path) -> Option<String> {
+    if dir.join("checkpoint").is_file() {
+        return None;
+    }
+    if !dir.is_dir() {
+        return Some("is no folder".to_owned());
+    }
+    let inside = ["ledger", "mirror/public", "public"].into_iter().map(|name| dir.join(name));
+    let meant = inside.into_iter().find(|dir| dir.join("checkpoint").is_file());
+    let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {}?", meant.display()));
+    Some(format!("holds no published log: there is no file `checkpoint`{hint}"))
+}
 
 /// The first 12 digits of an id: enough for people.
 pub fn short(id: &ContractId) -> String {

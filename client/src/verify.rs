@@ -20,6 +20,7 @@ use leben_contracts::verify::{
 };
 use serde_json::{Value, json};
 
+use crate::ledger::no_log;
 use crate::show::{clean, utc};
 
 mod evidence;
@@ -76,8 +77,7 @@ pub fn verify_telling(path: &Path, wish: &Wish, tell: &mut dyn FnMut(Progress)) 
         if is_there(&path.join("receipt.json")) {
             return evidence::verify(path, wish);
         }
-        if !is_there(&path.join("checkpoint")) && is_there(&path.join("ledger").join("checkpoint")) {
-            let why = format!("holds no log itself; verify {}", path.join("ledger").display());
+        if let Some(why) = no_log(path) {
             return Err(malformed(path, why));
         }
         return folder(path, wish, tell);

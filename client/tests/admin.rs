@@ -117,7 +117,12 @@ fn the_list_says_who_did_what_and_filters() {
     assert_eq!(by(&["--since", "2027-01-15 09:00"]), log.count(|entry| entry.seq_ms() > T0));
     assert_eq!(by(&["--since", "2027-01-15"]), log.world.leaves.len());
     assert_eq!(by(&["--since", "2027-01-16"]), 0);
-    assert_eq!(log.run(&["list", "--party", "nobody"]), "no entries\n");
+    assert_eq!(log.run(&["list", "--party", "team", "--kind", "Revoke"]), "no entries\n");
+    // A slip of the finger does not read as if nothing had happened.
+    assert!(log.refused(&["list", "--party", "nobody"]).contains("no party 'nobody' is on this copy"));
+    assert!(log.refused(&["tail", "--party", "hungarain"]).contains("did you mean hungarian?"));
+    let kinds = log.refused(&["search", "x", "--kind", "KeyRevok"]);
+    assert!(kinds.contains("'KeyRevoke'") && kinds.contains("AlgorithmOffer"), "{kinds}");
     assert!(log.refused(&["list", "--since", "tomorrow"]).contains("write a UTC date"));
     assert!(log.refused(&["list", "--contract", "ffff"]).contains("no contract on this copy"));
 }
@@ -157,7 +162,7 @@ fn one_entry_is_shown_with_its_signatures_and_its_proof() {
     let revoked = log.run(&["show", &(size - 1).to_string()]);
     assert!(revoked.contains("signed by  va (key ") && revoked.contains("verified)"), "{revoked}");
     let missing = log.refused(&["show", "999"]);
-    assert!(missing.contains(&format!("holds the entries 0 to {}", size - 1)), "{missing}");
+    assert!(missing.contains(&format!("no entry 999: this copy holds the entries 0 to {};", size - 1)), "{missing}");
 
     let dir = log.dir.path().join("proofs");
     let said = log.run(&["show", "4", "--proof", dir.to_str().unwrap()]);
@@ -189,6 +194,8 @@ fn a_tampered_entry_is_shown_as_not_proven() {
     // va's keys are revoked, so that two of three are a quorum now.
     let log = published();
     fs::write(log.folder().join("checkpoint"), log.world.note(&HOSPITALS[..1]).to_string()).unwrap();
+    let listed = String::from_utf8(log.try_run(&["list"]).stderr).unwrap();
+    assert!(listed.contains("the checkpoint does not hold") && listed.contains("leben verify "), "{listed}");
     let shown = log.run(&["show", "0"]);
     assert!(shown.contains("proof      NOT PROVEN: ") && shown.contains("missing [hungarian, switzerland]"), "{shown}");
 }
@@ -258,11 +265,27 @@ fn an_export_verifies_and_a_folder_without_a_log_is_named() {
     let mut verify = Command::new(env!("CARGO_BIN_EXE_leben"));
     verify.arg("verify").arg(&copy).arg("--policy").arg(log.folder().join("policy"));
     assert!(verify.status().unwrap().success());
-    assert!(log.refused(&["export", copy.to_str().unwrap()]).contains("needs an empty folder"));
+    assert_eq!(log.try_run(&["list"]).stderr, b"", "a good checkpoint needs no words");
+    let full = log.refused(&["export", copy.to_str().unwrap()]);
+    assert!(full.ends_with("copy is not empty; name a new folder\n"), "{full}");
     let elsewhere = Command::new(env!("CARGO_BIN_EXE_leben"))
         .args(["ledger", "list", "--folder", log.dir.path().to_str().unwrap()])
         .output()
         .unwrap();
     let words = String::from_utf8(elsewhere.stderr).unwrap();
     assert!(words.contains("holds no published log") && words.contains("did you mean"), "{words}");
+    // The same of a hospital's folder, by `verify`; and a file that is not there is said to be none.
+    let hospital = log.dir.path().join("hospital");
+    fs::create_dir_all(hospital.join("mirror")).unwrap();
+    fs::rename(&copy, hospital.join("mirror/public")).unwrap();
+    let verify = |path: &std::path::Path| {
+        let said = Command::new(env!("CARGO_BIN_EXE_leben")).arg("verify").arg(path).output().unwrap();
+        (said.status.code(), String::from_utf8(said.stderr).unwrap())
+    };
+    let (code, words) = verify(&hospital);
+    assert_eq!(code, Some(2));
+    assert!(words.contains("no file `checkpoint`; did you mean ") && words.contains("mirror/public?"), "{words}");
+    let (code, words) = verify(&hospital.join("nothing"));
+    assert_eq!(code, Some(2));
+    assert!(words.contains("there is no such file"), "{words}");
 }

@@ -53,6 +53,32 @@ fn a_home_is_made_once_and_belongs_to_one_party() {
     assert!(error.to_string().contains("leben-worker join"), "{error}");
 }
 
+/// ARCHITECTURE and README name the number.
+#[test]
+fn about_sixty_hospitals_fit_into_one_contract_and_more_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, world) = (home(dir.path()), World::new());
+    let proposed = |hospitals: usize| {
+        let mut offers = support::offers();
+        let set = offers.sets[0].clone();
+        let owners: Vec<_> = (0..hospitals).map(|n| id(&format!("hospital-{n:02}"))).collect();
+        offers.sets = owners.iter().map(|owner| leben::offers::Set { owner: owner.clone(), ..set.clone() }).collect();
+        offers.parties.extend(owners.iter().cloned());
+        offers.parties.sort();
+        let sets: Vec<String> = owners.iter().map(|owner| format!("\"{owner}/heart\"")).collect();
+        let (before, after) = template("regression").unwrap().split_once("sets = [").unwrap();
+        let after = after.split_once(']').unwrap().1.replace("outcome = \"outcome\"", "outcome = \"target\"");
+        let after = after.replace("features = [\"age\", \"sex\"]", "features = [\"age\", \"sex\", \"chol\"]");
+        let after = after.replace("hospitals_min = 3", "");
+        let job = Job::parse(&format!("{before}sets = [{}]{after}", sets.join(", "))).unwrap();
+        action::propose(&home, &world.state, &draft(&job, &offers, T0).unwrap(), fresh(1))
+    };
+    let most = (4..100).take_while(|hospitals| proposed(*hospitals).is_ok()).last().unwrap();
+    assert!((55..75).contains(&most), "{most} hospitals fit");
+    let refused = proposed(most + 1).unwrap_err().to_string();
+    assert!(refused.contains("too many hospitals or columns for one ledger entry"), "{refused}");
+}
+
 #[test]
 fn the_copy_takes_what_is_final_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();

@@ -338,8 +338,24 @@ async fn the_commands_say_what_happens_and_what_comes_next() {
     );
     let (_, text) = leben(here, &["status", "last"]).await;
     assert_has(&text, &["Settled", "stage 2    fit: done in 2 rounds", "settled    cleveland 3300"]);
+    // An export asks for news first, unless it is told not to.
+    let held = coordinator.world.lock().unwrap().leaves.len();
+    coordinator.world.lock().unwrap().act("admin", None, Heartbeat {});
+    coordinator.publish();
+    for (args, size) in [(&["old", "--offline"][..], held), (&["new"], held + 1), (&["again", "--offline"], held + 1)] {
+        let (_, text) = leben(here, &[&["ledger", "export"], args].concat()).await;
+        assert_has(&text, &[&format!("{size} entries in {}", args[0])]);
+    }
+    std::fs::write(here.join("unsigned.json"), "").unwrap();
+    let (_, text) =
+        leben(here, &["action", "draft", "key-revoke", "--party", "va", "--code", "key_lost", "-o", "unsigned.json"])
+            .await;
+    assert_has(&text, &["signed by  nobody yet"]);
+    let (code, text) = leben(here, &["action", "submit", "unsigned.json"]).await;
+    assert_eq!(code, 1);
+    assert_has(&text, &["nobody has signed unsigned.json yet"]);
     task.abort();
-    let (code, text) = leben(here, &["ledger", "--offline", "tail", "-n", "3"]).await;
+    let (code, text) = leben(here, &["ledger", "--offline", "tail", "-n", "4"]).await;
     assert_eq!(code, 0);
     assert_has(&text, &["Settle", "AcceptResult", "Deliver"]);
 }

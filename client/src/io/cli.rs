@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use leben_contracts::agreement::body::Kind;
 
 use crate::io::command;
 
@@ -332,7 +334,7 @@ pub enum LedgerCommand {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Wanted {
     /// Of this kind, such as Accept.
-    #[arg(long)]
+    #[arg(long, ignore_case = true, value_parser = PossibleValuesParser::new(Kind::ALL.iter().map(|kind| kind.as_str())))]
     pub kind: Option<String>,
     /// By this party.
     #[arg(long, alias = "actor")]

@@ -21,7 +21,7 @@ const LOOKS: u32 = 60;
 /// Between them.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Why keys could not be changed. Whatever was made is kept, and the same command goes on from there.
+/// Why keys could not be changed, or the ledger not be read. Whatever was made is kept, and the same command goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The folder.
@@ -40,8 +40,11 @@ pub enum KeysError {
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
     /// The coordinator.
-    #[error("{0}\nNew keys that were made are kept; the same command goes on from there")]
+    #[error(transparent)]
     Session(#[from] SessionError),
+    /// The coordinator, in the midst of a rotation.
+    #[error("{0}\nNew keys that were made are kept; the same command goes on from there")]
+    Rotation(SessionError),
     /// The ledger.
     #[error(transparent)]
     Sync(#[from] SyncError),
@@ -79,6 +82,13 @@ pub async fn settled(home: &mut Home) -> Result<(Session, Ledger), KeysError> {
 /// # Errors
 /// [`KeysError`].
 pub async fn rotate(home: &mut Home, only: &[String]) -> Result<Ledger, KeysError> {
+    rotate_once(home, only).await.map_err(|error| match error {
+        KeysError::Session(error) | KeysError::Sync(SyncError::Session(error)) => KeysError::Rotation(error),
+        other => other,
+    })
+}
+
+async fn rotate_once(home: &mut Home, only: &[String]) -> Result<Ledger, KeysError> {
     let (session, ledger) = settled(home).await?;
     let random = || seed().map_err(|error| std::io::Error::other(error.to_string()));
     home.propose_keys(only, random)?;

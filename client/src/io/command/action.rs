@@ -8,9 +8,8 @@ use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::body::{Freeze, KeyRevoke};
 use leben_contracts::agreement::party::{Code, PartyId};
 use leben_contracts::ledger::action_file::{ACTION_FILE_BYTES_MAX, ActionFile};
-use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::keyfile;
-use leben_contracts::ledger::store::{LogReader, durable_replace, read_at_most};
+use leben_contracts::ledger::store::{durable_replace, read_at_most};
 
 use super::{Ended, linked, readable};
 use crate::action as actions;
@@ -48,10 +47,7 @@ fn write(path: &Path, file: &ActionFile) -> Result<(), Failed> {
 /// What the file is compared with: a published folder, or the home's own copy, brought up to date if that is possible.
 async fn ledger(root: &Path, folder: Option<&Path>) -> Result<Ledger, Failed> {
     match folder {
-        Some(folder) => {
-            let note = LogReader::new(folder).checkpoint().map_err(|error| format!("{}: {error}", folder.display()))?;
-            Ok(Ledger::read(folder, &Checkpoint::of(&note)?.origin)?)
-        }
+        Some(folder) => super::ledger::published(folder),
         None => Ok(readable(root).await?.1),
     }
 }
@@ -147,6 +143,10 @@ fn join(path: &Path, others: &[PathBuf]) -> Ended {
 
 async fn submit(root: &Path, path: &Path) -> Ended {
     let file = read(path)?;
+    if file.as_envelope().signatures().is_empty() {
+        let path = path.display();
+        return Err(format!("nobody has signed {path} yet: leben action sign {path} --key <folder of keys>").into());
+    }
     let (_, session, ledger) = linked(root).await?;
     print(&ledger.state().action_text(&file, now_ms()));
     let index = keys::submit(&session, &ledger, file).await?;

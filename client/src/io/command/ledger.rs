@@ -20,8 +20,10 @@ use crate::io::now_ms;
 use crate::io::session::Session;
 use crate::io::sync::{SyncError, update};
 use crate::io::terminal::{Paint, is_colourful, paint, print, try_print};
-use crate::ledger::Ledger;
+use crate::job::nearest;
+use crate::ledger::{Ledger, no_log};
 use crate::ledger_view::{Filter, contract_json, contract_text, entry_json, entry_json_whole, entry_text, table};
+use crate::show::clean;
 use crate::since;
 use crate::story::{Tone, tone};
 
@@ -32,7 +34,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(root: &Path, args: LedgerArgs, runtime: &Runtime) -> Ended {
     if let LedgerCommand::Export { dir } = &args.command {
-        return copy(root, args.folder.as_deref(), dir, args.json);
+        return copy(root, &args, dir, runtime);
     }
     let (home, ledger) = open(root, &args, runtime)?;
     let me = home.as_ref().map(|home| home.party().clone());
@@ -43,7 +45,7 @@ pub(super) fn run(root: &Path, args: LedgerArgs, runtime: &Runtime) -> Ended {
         }
         LedgerCommand::Search { text, wanted } => {
             let found = read(&ledger, &filter(wanted, Some(text))?, 0, usize::MAX)?;
-            list(&found, args.json, &format!("no entry says '{}'\n", crate::show::clean(text)));
+            list(&found, args.json, &format!("no entry says '{}'\n", clean(text)));
         }
         LedgerCommand::Tail { lines, follow, wanted } => {
             let filter = filter(wanted, None)?;
@@ -65,18 +67,14 @@ pub(super) fn run(root: &Path, args: LedgerArgs, runtime: &Runtime) -> Ended {
 
 fn open(root: &Path, args: &LedgerArgs, runtime: &Runtime) -> Result<(Option<Home>, Ledger), Box<dyn Error>> {
     if let Some(folder) = &args.folder {
-        if !folder.join("checkpoint").is_file() {
-            let inside = folder.join("ledger");
-            let hint = match inside.join("checkpoint").is_file() {
-                true => format!("; did you mean {}?", inside.display()),
-                false => String::new(),
-            };
-            return Err(
-                format!("{} holds no published log: there is no file `checkpoint`{hint}", folder.display()).into()
+        let ledger = published(folder)?;
+        if let Err(why) = ledger.check_cosigned() {
+            eprintln!(
+                "leben: the checkpoint does not hold ({why}), so nothing here is proven: leben verify {}",
+                folder.display()
             );
         }
-        let note = LogReader::new(folder).checkpoint().map_err(|error| format!("{}: {error}", folder.display()))?;
-        return Ok((None, Ledger::read(folder, &Checkpoint::of(&note)?.origin)?));
+        return Ok((None, ledger));
     }
     let (home, ledger) = match args.offline {
         false => runtime.block_on(readable(root))?,
@@ -87,6 +85,27 @@ fn open(root: &Path, args: &LedgerArgs, runtime: &Runtime) -> Result<(Option<Hom
         }
     };
     Ok((Some(home), ledger))
+}
+
+/// A folder that somebody published, as it stands.
+pub(super) fn published(folder: &Path) -> Result<Ledger, Box<dyn Error>> {
+    let named = |why: &dyn std::fmt::Display| format!("{} {why}", folder.display());
+    if let Some(why) = no_log(folder) {
+        return Err(named(&why).into());
+    }
+    let note = LogReader::new(folder).checkpoint().map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(Ledger::read(folder, &Checkpoint::of(&note)?.origin)?)
+}
+
+/// A slip of the finger must not read as if nothing had happened.
+fn known_party(ledger: &Ledger, name: &str) -> Result<(), String> {
+    let known: Vec<&str> = ledger.state().parties().map(|party| party.id.as_str()).collect();
+    if known.iter().any(|id| id.eq_ignore_ascii_case(name)) {
+        return Ok(());
+    }
+    let meant = nearest(&name.to_lowercase(), known.iter().copied());
+    let hint = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    Err(format!("no party '{}' is on this copy of the ledger of {} entries{hint}", clean(name), ledger.size()))
 }
 
 fn filter(
@@ -103,6 +122,7 @@ fn filter(
         }
     };
     let (kind, actor) = (wanted.kind.clone(), wanted.party.clone());
+    actor.as_deref().map_or(Ok(()), |name| known_party(ledger, name))?;
     Ok(Filter { kind, actor, contract, since_ms, text: text.cloned() })
 }
 
@@ -204,8 +224,12 @@ fn show(ledger: &Ledger, me: Option<&PartyId>, what: &str, proof: Option<&Path>,
     // Short numbers are indexes; the beginning of a contract's id that looks like one needs more digits.
     let number = what.parse::<u64>().ok();
     let Some(index) = number.filter(|index| *index < ledger.size()) else {
-        let held = number.map(|_| format!("this copy holds the entries 0 to {}; ", ledger.size().saturating_sub(1)));
-        let contract = ledger.find(me, what).map_err(|error| held.unwrap_or_default() + &error)?;
+        let contract = ledger.find(me, what).map_err(|error| match number {
+            Some(index) if !ledger.state().contracts().any(|c| c.id.to_string().starts_with(what)) => {
+                no_entry(ledger, index)
+            }
+            _ => error,
+        })?;
         if proof.is_some() {
             return Err("--proof is for one entry; give its index".into());
         }
@@ -229,6 +253,15 @@ fn show(ledger: &Ledger, me: Option<&PartyId>, what: &str, proof: Option<&Path>,
     Ok(ExitCode::SUCCESS)
 }
 
+fn no_entry(ledger: &Ledger, index: u64) -> String {
+    match ledger.size().checked_sub(1) {
+        Some(last) => format!(
+            "there is no entry {index}: this copy holds the entries 0 to {last}; no contract's id begins so either"
+        ),
+        None => "this copy of the ledger holds no entries yet".to_owned(),
+    }
+}
+
 /// `<dir>/<index>-<kind>.tlog-proof` and the entry's exact bytes beside it.
 fn write_proof(ledger: &Ledger, index: u64, entry: &Entry, dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     fs::create_dir_all(dir)?;
@@ -238,13 +271,17 @@ fn write_proof(ledger: &Ledger, index: u64, entry: &Entry, dir: &Path) -> Result
     Ok(file)
 }
 
-fn copy(root: &Path, folder: Option<&Path>, dir: &Path, as_json: bool) -> Ended {
-    let from = match folder {
-        Some(folder) => folder.to_path_buf(),
-        None => Home::open(root)?.ledger_dir(),
+fn copy(root: &Path, args: &LedgerArgs, dir: &Path, runtime: &Runtime) -> Ended {
+    let from = match &args.folder {
+        Some(folder) => folder.clone(),
+        None if args.offline => Home::open(root)?.ledger_dir(),
+        None => runtime.block_on(readable(root))?.0.ledger_dir(),
     };
+    if let Some(why) = no_log(&from) {
+        return Err(format!("{} {why}", from.display()).into());
+    }
     let size = export(&from, dir)?;
-    print(&match as_json {
+    print(&match args.json {
         true => format!("{}\n", json!({ "size": size, "out": dir })),
         false => format!("{size} entries in {}\nNext: leben verify {} --policy POLICY\n", dir.display(), dir.display()),
     });

@@ -238,5 +238,8 @@ pub(super) async fn fetch(root: &Path, name: &str, out: Option<&Path>, as_json: 
     );
     let policy = home.ledger_dir().join("policy");
     print(&format!("Next: leben verify {} --policy {}\n", dir.display(), policy.display()));
+    print(
+        "That policy follows the ledger: keep a copy of it from today where others can get it, the keys may change.\n",
+    );
     Ok(ExitCode::SUCCESS)
 }
