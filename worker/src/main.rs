@@ -1,5 +1,6 @@
 //! `leben-worker`: the agent's command line.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -138,7 +139,11 @@ enum What {
 #[derive(Subcommand)]
 enum EvidenceCommand {
     /// The files and what each proves.
-    List,
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// One file, as it is.
     Show {
         /// Its name.
@@ -266,18 +271,12 @@ async fn act(cli: Cli) -> Result<ExitCode, String> {
         }
         What::Audit => cli::audit_text(dir)?,
         What::Config => config::TEMPLATE.to_owned(),
-        What::Evidence { what: None | Some(EvidenceCommand::List) } => evidence::list_text(dir)?,
+        What::Evidence { what: Some(EvidenceCommand::List { json: true }) } => to_json(&evidence::list(dir)?)?,
+        What::Evidence { what: None | Some(EvidenceCommand::List { json: false }) } => evidence::list_text(dir)?,
         What::Evidence { what: Some(EvidenceCommand::Show { name }) } => evidence::show(dir, name)?,
         What::Evidence { what: Some(EvidenceCommand::Export { target }) } => evidence::export(dir, target)?,
-        What::Evidence { what: Some(EvidenceCommand::Clear { yes_i_have_looked: true }) } => {
-            evidence::clear(dir, clock.now_ms())?
-        }
-        What::Evidence { what: Some(EvidenceCommand::Clear { yes_i_have_looked: false }) } => {
-            return Err(
-                "what lies there means that somebody was shown another ledger, or that this folder is not the newest: look at it \
-                 (evidence show), call the other hospitals, then say --yes-i-have-looked"
-                    .into(),
-            );
+        What::Evidence { what: Some(EvidenceCommand::Clear { yes_i_have_looked }) } => {
+            evidence::clear(dir, *yes_i_have_looked, clock.now_ms())?
         }
         What::Witness { listen, name, logs } => {
             start_log(cli.log_json);
@@ -333,7 +332,9 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String, String> {
 
 fn start_log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for a terminal: in a log file they are noise.
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     match json {
         true => log.json().init(),
         false => log.init(),

@@ -73,7 +73,8 @@ async fn an_entry_that_breaks_the_rules_is_kept_and_stops_the_next_process_too_u
     assert!(words.contains("breaks the ledger's rules") && words.contains(&name), "{words}");
     handle.stop().await.unwrap();
 
-    assert!(evidence::clear(folder.path(), 1).unwrap().contains("1 put aside"));
+    assert!(evidence::clear(folder.path(), false, 1).unwrap_err().contains("--yes-i-have-looked"));
+    assert!(evidence::clear(folder.path(), true, 1).unwrap().contains("1 put aside"));
     assert_eq!(evidence::halted(folder.path()).unwrap(), None);
     let handle = spawn(config, options(&net)).unwrap();
     let (_link, mut writer, mut reader, _) = control(&listener).await;

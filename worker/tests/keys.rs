@@ -3,7 +3,7 @@
 
 mod support;
 
-use leben_contracts::agreement::body::{Body, KeyRotate};
+use leben_contracts::agreement::body::{Body, KeyRevoke, KeyRotate};
 use leben_contracts::agreement::hash::X25519Key;
 use leben_contracts::agreement::party::PartyKeys;
 use leben_contracts::ledger::entry::Envelope;
@@ -177,4 +177,16 @@ fn keys_that_somebody_else_put_in_force_are_named_once() {
     assert_eq!(named(&actions), 1);
     agent.handle_timeout(net.now_ms);
     assert_eq!(named(&drain(&mut agent)), 0);
+}
+
+#[test]
+fn a_hospital_whose_keys_were_revoked_says_so_and_what_to_do() {
+    let (mut net, mut agent, ..) = frozen();
+    let worries = |agent: &Agent, now_ms| agent.status(now_ms).worries.join("\n");
+    assert!(!worries(&agent, net.now_ms).contains("revoked"));
+    net.act("h1", None, KeyRevoke { party: id("h1"), code: code("key_stolen") }.into(), &["h1"]).unwrap();
+    let index = net.leaves.len() - 1;
+    net.bring(&mut agent);
+    let said = worries(&agent, net.now_ms);
+    assert!(said.contains(&format!("the keys of h1 were revoked in entry {index}: ask for an invite")), "{said}");
 }

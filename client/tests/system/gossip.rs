@@ -113,7 +113,7 @@ fn an_honest_log_agrees_everywhere_and_a_forked_one_is_proven_to_everybody() {
         for trusted in [vec![], vec!["--policy", policy.to_str().unwrap()]] {
             let said = deployment.leben(&[&["verify", file.to_str().unwrap()], &trusted[..]].concat());
             assert_eq!(said.code, 8, "{said:?}");
-            said.complains(&["two histories", "3 entries"]);
+            said.complains(&["two histories", "3 entries", "The first was cosigned by "]);
         }
     }
     let altered = fs::read_to_string(&proof).unwrap().replacen("ledger.example/system", "ledger.example/other", 1);
@@ -133,8 +133,12 @@ fn an_honest_log_agrees_everywhere_and_a_forked_one_is_proven_to_everybody() {
             now["linked"] == true && now["forked"] == true
         });
         deployment.workers.get_mut(*hospital).unwrap().kill();
+        let listed: Value =
+            serde_json::from_str(&deployment.worker(hospital, &["evidence", "list", "--json"]).ok()).unwrap();
+        assert_eq!(listed[0]["size"], 3, "{listed}");
         deployment.worker(hospital, &["evidence", "clear"]).complains(&["--yes-i-have-looked"]);
         deployment.worker(hospital, &["evidence", "clear", "--yes-i-have-looked"]).ok();
+        assert!(deployment.worker(hospital, &["evidence", "clear"]).ok().contains("nothing to clear"));
         assert!(!deployment.worker(hospital, &["evidence"]).ok().contains("fork-"));
     }
     hospitals.iter().for_each(|hospital| deployment.run(hospital));

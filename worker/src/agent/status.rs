@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use leben_contracts::agreement::contract::Contract;
-use leben_contracts::agreement::party::Code;
+use leben_contracts::agreement::party::{Code, Party};
 use leben_contracts::agreement::table::Phase;
 use serde::{Deserialize, Serialize};
 
@@ -199,6 +199,13 @@ impl Agent {
         worries.extend(self.budgets.distrusts().map(untrue));
         let behind = self.budgets.iter().filter_map(|budget| self.budgets.behind(&budget.dataset));
         worries.extend(behind.map(|why| why.words.clone()));
+        let ended = self.mirror.certified().party(self.party.as_str()).and_then(Party::revoked_in);
+        worries.extend(ended.map(|index| {
+            format!(
+                "the keys of {} were revoked in entry {index}: ask for an invite, then leben-worker join --new-keys <invite>",
+                self.party
+            )
+        }));
         let policy = self.mirror.certified().policy();
         if policy.is_some_and(|policy| policy.room() == 0 && !policy.validators.contains(&self.party)) {
             worries.push(

@@ -64,7 +64,13 @@ pub async fn check(folder: &Path, clock: Clock) -> Vec<Line> {
             Ok(report) => Err(report.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        say(&format!("data set '{}'", dataset.source.name), found);
+        // The line names it already.
+        let what = format!("data set '{}'", dataset.source.name);
+        let named = |words: String| match words.strip_prefix(&what) {
+            Some(rest) => rest.trim_start_matches([':', ' ']).to_owned(),
+            None => words,
+        };
+        say(&what, found.map(named).map_err(named));
     }
     lines
 }

@@ -11,6 +11,7 @@ use super::store::read_json;
 use super::{approvals, handover};
 use crate::agent::{Command, ContractView, Status};
 use crate::audit;
+use crate::gossip::Views;
 
 /// From this age on a status is that of an agent that does not run, milliseconds.
 const STALE_MS: u64 = 30_000;
@@ -57,8 +58,13 @@ pub fn status_text(status: &Status) -> String {
     for contract in &status.contracts {
         let _ = writeln!(text, "contract   {}", contract_line(contract));
     }
-    let views = &status.views;
-    let _ = writeln!(text, "other eyes {} asked, {} agree with this copy", views.asked, views.agreed);
+    let Views { asked, agreed, refused, unanswered } = status.views;
+    let _ =
+        write!(text, "other eyes {asked} asked, {agreed} agree with this copy, {unanswered} addresses did not answer");
+    let _ = writeln!(
+        text,
+        ", {refused} not believed; the rest have no view yet, or one of entries that this copy waits for"
+    );
     let refused: u64 = status.counters.refusals.values().sum();
     let _ = writeln!(text, "since start: {} vectors sent, {refused} refusals", status.counters.rounds);
     let pending = status.contracts.iter().filter(|contract| contract.pending).count();

@@ -100,7 +100,7 @@ pub async fn revoke(folder: &Path, code: &str, yes: bool, clock: Clock) -> Resul
         network.origin
     );
     if !yes {
-        return Err(format!("{shown}\nNothing is signed. To sign it: add --yes"));
+        return Err(format!("Nothing is signed. To sign it: add --yes. This is what it says:\n\n{shown}"));
     }
     file.sign(&keys.party).map_err(|error| error.to_string())?;
     let envelope = file.into_envelope().map_err(|error| error.to_string())?.to_bytes();

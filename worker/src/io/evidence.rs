@@ -7,12 +7,12 @@
 //! May be lost: the cause is found again, if it still shows. Rolled back: the same. Forged: `fork-*` by nobody (the log's signatures),
 //! `halt-*` by whoever can write the folder. Grows: by the first of each; once one is there no more are kept.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use leben_contracts::ledger::evidence::{EVIDENCE_BYTES_MAX, ForkEvidence};
-use leben_contracts::ledger::store::{durable_replace, ensure_dir, read_at_most};
+use leben_contracts::ledger::store::{LogReader, durable_replace, ensure_dir, read_at_most};
+use serde::Serialize;
 
 use super::cli::utc;
 use super::store::{DiskError, entries_of};
@@ -98,22 +98,37 @@ fn proofs(dir: &Path) -> Result<Vec<(String, ForkEvidence)>, DiskError> {
     Ok(found)
 }
 
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is, in words.
+    pub what: String,
+    /// Of a proof of a fork: when it was found, Unix milliseconds.
+    pub found_ms: Option<u64>,
+    /// The size at which the two histories differ.
+    pub size: Option<u64>,
+    /// Who cosigned the smaller and the larger checkpoint, where this hospital's own policy knows them.
+    pub cosigners: Option<[Vec<String>; 2]>,
+}
+
 /// Every file, and what each proves.
 ///
 /// # Errors
 /// In words.
-pub fn list_text(folder: &Path) -> Result<String, String> {
-    let mut text = String::new();
+pub fn list(folder: &Path) -> Result<Vec<Listed>, String> {
+    // Names and keys as this hospital's own copy has them; without it the lines' own words are shown as such.
+    let policy = LogReader::new(&folder.join("mirror/public")).policy().ok().flatten();
+    let mut listed = Vec::new();
     for (name, evidence) in uncleared(folder).map_err(|error| error.to_string())? {
         let fork = evidence.verify(evidence.log()).map_err(|error| error.to_string())?;
         let found_ms = name.trim_start_matches("fork-").trim_end_matches(".json").parse().unwrap_or(0);
-        let _ = writeln!(
-            text,
-            "{name}  found {} UTC: two histories of {} at {} entries",
-            utc(found_ms),
-            fork.origin,
-            fork.size
-        );
+        let who = evidence.cosigners_text(policy.as_ref());
+        let (found, origin, size) = (utc(found_ms), &fork.origin, fork.size);
+        let what = format!("found {found} UTC: two histories of {origin} at {size} entries. {who}");
+        let cosigners = Some(evidence.cosigners(policy.as_ref()));
+        listed.push(Listed { name, what, found_ms: Some(found_ms), size: Some(size), cosigners });
     }
     for (name, path) in entries_of(&folder_of(folder)).map_err(|error| error.to_string())? {
         if name.ends_with(".txt") && path.is_file() {
@@ -121,9 +136,18 @@ pub fn list_text(folder: &Path) -> Result<String, String> {
                 true => "a later certificate that this hospital dropped to follow a Handover",
                 false => "a note about why the agent stopped signing",
             };
-            let _ = writeln!(text, "{name}  {what}");
+            listed.push(Listed { name, what: what.to_owned(), found_ms: None, size: None, cosigners: None });
         }
     }
+    Ok(listed)
+}
+
+/// The same as text.
+///
+/// # Errors
+/// In words.
+pub fn list_text(folder: &Path) -> Result<String, String> {
+    let text: String = list(folder)?.iter().map(|one| format!("{}  {}\n", one.name, one.what)).collect();
     Ok(if text.is_empty() { "nothing: no fork has been seen\n".to_owned() } else { text })
 }
 
@@ -157,16 +181,21 @@ pub fn export(folder: &Path, target: &Path) -> Result<String, String> {
     ))
 }
 
-/// Puts the proofs and the reasons aside, so that the agent signs again from its next start on.
+/// Puts the proofs and the reasons aside, so that the agent signs again from its next start on; `looked` is a person's word.
 ///
 /// # Errors
 /// In words.
-pub fn clear(folder: &Path, now_ms: u64) -> Result<String, String> {
+pub fn clear(folder: &Path, looked: bool, now_ms: u64) -> Result<String, String> {
     let mut names: Vec<String> =
         uncleared(folder).map_err(|error| error.to_string())?.into_iter().map(|(name, _)| name).collect();
     names.extend(halts(folder).map_err(|error| error.to_string())?.into_iter().map(|(name, _)| name));
     if names.is_empty() {
         return Ok("nothing to clear".to_owned());
+    }
+    if !looked {
+        return Err("what lies there means that somebody was shown another ledger, or that this folder is not the newest: look at it \
+                    (evidence show), call the other hospitals, then say --yes-i-have-looked"
+            .to_owned());
     }
     let aside = folder_of(folder).join(format!("cleared-{now_ms}"));
     ensure_dir(&aside).map_err(|error| error.to_string())?;

@@ -232,7 +232,7 @@ pub async fn sign(folder: &Path, wish: Wish<'_>, replace: bool, yes: bool, clock
     let cosigned = store.record().map_err(words)?.map_or(0, |record| record.checkpoint().size);
     let shown = shown(&state, &file, &body, cosigned, clock);
     if !yes {
-        return Err(format!("{shown}Nothing is signed. To sign it: add --yes"));
+        return Err(format!("Nothing is signed. To sign it: add --yes. This is what it says:\n\n{}", shown.trim_end()));
     }
     let keys = Keys::load(&folder.join("keys")).map_err(words)?;
     file.sign(&keys.party).map_err(words)?;
