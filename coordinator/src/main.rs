@@ -1,5 +1,6 @@
 //! `leben-coordinator`: makes a network, serves it, invites to it.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -168,7 +169,14 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
         Command::Invite { party, kind, credits, hours } => {
             let expires_ms = now_ms().saturating_add(hours.saturating_mul(3_600_000));
             let invited = Invited { party: party.clone(), kind: kind.clone(), credits: *credits, expires_ms };
-            say!("{}", setup::invite(dir, &invited, None)?.to_text());
+            let invite = setup::invite(dir, &invited, None)?.to_text();
+            if setup::is_enrolled(dir, party) == Some(true) {
+                eprintln!(
+                    "leben-coordinator: {party} is enrolled already: with this invite it learns the address of now, and new keys only after \
+                     its old ones were revoked"
+                );
+            }
+            say!("{invite}");
             Ok(())
         }
     }
@@ -178,7 +186,9 @@ fn run(arguments: &Arguments) -> Result<(), Fatal> {
 async fn serve(dir: &Path) -> Result<(), Fatal> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for a terminal: in a log file they are noise.
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let mut running = start(dir, None).await?;
     say!("listening on {} (stop with Ctrl-C)", running.address);
     if let Some(http) = running.http {

@@ -70,9 +70,6 @@ impl Deployment {
         let text = fs::read_to_string(&settings).unwrap();
         let text = text.replace("127.0.0.1:7443", &deployment.address).replace("= 30000", "= 4000");
         fs::write(settings, text).unwrap();
-        let home = deployment.path("coordinator/admin/network.json");
-        let text = fs::read_to_string(&home).unwrap().replace("127.0.0.1:7443", &deployment.address);
-        fs::write(home, text).unwrap();
         deployment
     }
 

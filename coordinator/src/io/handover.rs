@@ -87,7 +87,7 @@ pub fn prepare(dir: &Path, wish: &Wish<'_>) -> Result<String, Fatal> {
     let party = wish.party.or(chosen.state.coordinator().map(PartyId::as_str)).unwrap_or("coordinator");
     let file = draft(dir, &chosen, party, &log_key, wish.days)?;
     durable_replace(wish.out, &file.to_bytes()).map_err(start)?;
-    Ok(prepared(&chosen, wish, &file))
+    Ok(prepared(dir, &chosen, wish, &file))
 }
 
 fn make(dir: &Path, name: &str) -> Result<SigningKey, Fatal> {
@@ -124,15 +124,15 @@ fn draft(dir: &Path, chosen: &Chosen, party: &str, log_key: &SigningKey, days: u
     Ok(file)
 }
 
-fn prepared(chosen: &Chosen, wish: &Wish<'_>, file: &ActionFile) -> String {
+fn prepared(dir: &Path, chosen: &Chosen, wish: &Wish<'_>, file: &ActionFile) -> String {
     let mut text = String::new();
-    for (dir, size) in &chosen.copies {
-        let _ = writeln!(text, "verified   {} entries in {}", size, dir.display());
+    for (copy, size) in &chosen.copies {
+        let _ = writeln!(text, "verified   {} entries in {}", size, copy.display());
     }
     let (size, out) = (chosen.checkpoint.size, wish.out.display());
     let _ = writeln!(text, "goes on    from {size} entries, cosigned by {}", chosen.cosigners.join(", "));
     if let Some(promise) = promise(&chosen.state) {
-        let _ = writeln!(text, "promise    {}", promise.to_text());
+        let _ = writeln!(text, "promise    {}", promise.to_text().replace('\n', "\n           "));
         if chosen.copies.len() < promise.k {
             let _ = writeln!(
                 text,
@@ -157,7 +157,7 @@ fn prepared(chosen: &Chosen, wish: &Wish<'_>, file: &ActionFile) -> String {
         text,
         "\nnext: each hospital freezes (leben-worker handover freeze) and signs (leben-worker handover sign {out}), then:"
     );
-    let _ = write!(text, "  leben-coordinator --dir .. handover finish {out}");
+    let _ = write!(text, "  leben-coordinator --dir {} handover finish {out}", dir.display());
     text
 }
 

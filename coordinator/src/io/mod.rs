@@ -132,6 +132,9 @@ impl Running {
 /// Starts the coordinator in `dir`, recovering whatever an earlier run left. `tap` sees all plaintext of its links.
 pub async fn start(dir: &Path, tap: Option<Arc<dyn Tap>>) -> Result<Running, Fatal> {
     let config = Config::load(&dir.join("coordinator.toml")).map_err(|error| Fatal::Start(error.to_string()))?;
+    if let Err(error) = setup::readdress_admin(dir, &config) {
+        tracing::warn!(%error, "the admin's home here may know another address");
+    }
     let store = Store::open(dir)?;
     let key =
         |name: &str| keyfile::load(&store.path("keys").join(name)).map_err(|error| Fatal::Start(error.to_string()));

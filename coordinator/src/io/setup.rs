@@ -8,6 +8,8 @@ use leben_contracts::agreement::due::Header;
 use leben_contracts::agreement::hash::{Hash32, X25519Key};
 use leben_contracts::agreement::party::{Code, PartyId, PartyKeys, Role};
 use leben_contracts::agreement::state::State;
+use leben_contracts::handover::replayed;
+use leben_contracts::ledger::checkpoint::Checkpoint;
 use leben_contracts::ledger::entry::Envelope;
 use leben_contracts::ledger::evidence::{EVIDENCE_BYTES_MAX, EvidenceError};
 use leben_contracts::ledger::follow::Follower;
@@ -16,7 +18,7 @@ use leben_contracts::ledger::keyfile;
 use leben_contracts::ledger::note::{KeyType, NoteSigner, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::sequencer::Sequencer;
-use leben_contracts::ledger::store::{LogStore, durable_replace, read_at_most};
+use leben_contracts::ledger::store::{LogReader, LogStore, durable_replace, read_at_most, read_if_there};
 use leben_privacy::seal;
 use leben_protocol::invite::Invite;
 
@@ -26,6 +28,9 @@ use super::fatal::Fatal;
 use super::ledger::Ledger;
 use super::store::{Invited, Store};
 use super::{nonce, random};
+
+/// Largest `network.json` of a home, in bytes.
+const HOME_BYTES_MAX: usize = 64 << 10;
 
 fn start(error: impl std::fmt::Display) -> Fatal {
     Fatal::Start(error.to_string())
@@ -98,6 +103,28 @@ fn begin(dir: &Path, config: &Config, template: &str, admin: &str, embeds: Optio
     durable_replace(&dir.join("coordinator.toml"), template.as_bytes()).map_err(start)
 }
 
+/// Tells the first admin's home, where it still lies here, the address that the settings give by now.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn readdress_admin(dir: &Path, config: &Config) -> Result<(), Fatal> {
+    let path = dir.join("admin/network.json");
+    let address = match (&config.public_address, config.listen) {
+        (Some(public), _) => public.clone(),
+        // A port that the system chooses is not known before.
+        (None, listen) if listen.port() == 0 => return Ok(()),
+        (None, listen) if listen.ip().is_unspecified() => format!("127.0.0.1:{}", listen.port()),
+        (None, listen) => listen.to_string(),
+    };
+    let Some(bytes) = read_if_there(&path, HOME_BYTES_MAX).map_err(start)? else { return Ok(()) };
+    let mut home: serde_json::Value = serde_json::from_slice(&bytes).map_err(start)?;
+    match home.get_mut("address") {
+        Some(old) if *old != address => *old = address.into(),
+        _ => return Ok(()),
+    }
+    durable_replace(&path, &serde_json::to_vec_pretty(&home).map_err(start)?).map_err(start)
+}
+
 fn founder(folder: &Path, link: &str, party: PartyId) -> Result<Founder, Fatal> {
     let make = |name: &str| keyfile::create(&folder.join(format!("{name}.key")), &random()).map_err(start);
     let (party_key, link_key, sealing_key) = (make("party")?, make(link)?, make("sealing")?);
@@ -132,6 +159,15 @@ fn write_genesis(dir: &Path, config: &Config, log_key: SigningKey, envelope: Env
         store.publish_policy(&policy).map_err(start)?;
     }
     Ok(())
+}
+
+/// Whether this party has keys in force on the published ledger; not known where that cannot be read.
+pub fn is_enrolled(dir: &Path, party: &str) -> Option<bool> {
+    let (public, state) = (dir.join("ledger"), dir.join("state"));
+    let checkpoint = Checkpoint::of(&LogReader::new(&public).checkpoint().ok()?).ok()?;
+    let (origin, size) = (&checkpoint.origin, checkpoint.size);
+    let state = replayed(&public, Some(&state), origin, size, size).ok()?;
+    Some(state.party(party).is_some_and(|party| party.current().is_some()))
 }
 
 /// Issues a one-time invite. `address` is where the newcomer dials; left out, the settings say.
@@ -175,4 +211,38 @@ pub fn offer_algorithms(ledger: &Ledger, committed: u64) {
             });
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admins_home_follows_the_settings_and_nobody_elses_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let mut config = Config::new("ledger.example/one", "coordinator");
+        readdress_admin(dir, &config).unwrap();
+        init(dir, &config, &Config::template("ledger.example/one", "coordinator"), "admin").unwrap();
+        let path = dir.join("admin/network.json");
+        let read = || -> serde_json::Value { serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap() };
+        let made = read();
+        let mut address_of = |public: Option<&str>, listen: &str| {
+            (config.public_address, config.listen) = (public.map(str::to_owned), listen.parse().unwrap());
+            readdress_admin(dir, &config).unwrap();
+            read()["address"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(address_of(None, "10.1.2.3:443"), "10.1.2.3:443");
+        assert_eq!(address_of(None, "0.0.0.0:0"), "10.1.2.3:443", "a port that nobody knows yet");
+        assert_eq!(address_of(None, "0.0.0.0:444"), "127.0.0.1:444");
+        assert_eq!(address_of(Some("leben.example:443"), "0.0.0.0:444"), "leben.example:443");
+        let mut expected = made;
+        expected["address"] = "leben.example:443".into();
+        assert_eq!(read(), expected, "nothing else is changed");
+        std::fs::remove_dir_all(dir.join("admin")).unwrap();
+        readdress_admin(dir, &config).unwrap();
+        assert!(!path.exists(), "a home that was moved elsewhere is not made again");
+        assert_eq!((is_enrolled(dir, "admin"), is_enrolled(dir, "cleveland")), (Some(true), Some(false)));
+        assert_eq!(is_enrolled(&dir.join("nowhere"), "admin"), None);
+    }
 }
