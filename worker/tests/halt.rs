@@ -116,7 +116,7 @@ fn a_fork_that_somebody_has_looked_at_stays_cleared_though_others_still_show_it(
     let stored = shown(&mut agent, &net, &seen).expect("it halts");
     evidence::keep(folder.path(), 5, &stored).unwrap();
     assert!(evidence::cleared(folder.path()).unwrap().is_empty());
-    evidence::clear(folder.path(), 6).unwrap();
+    evidence::clear(folder.path(), true, 6).unwrap();
 
     let mut agent = restarted(&mut net);
     // The same, or the same fork the other way round.
