@@ -250,6 +250,9 @@ fn the_admins_revoke_a_hospital_and_the_others_go_on() {
 
     deployment.workers.get_mut("delft").unwrap().wait_for("revoked in entry");
     deployment.worker("delft", &["check"]).complains(&["revoked in entry"]);
+    wait_until("delft's status says so too", || {
+        deployment.worker("delft", &["status"]).out.contains("the keys of delft were revoked in entry")
+    });
     // The running job ends as if delft had taken its data out: with words, or without it, as its terms say.
     let end = deployment.end_of(&mut watch);
     let phase = end["phase"].as_str().unwrap();

@@ -193,6 +193,7 @@ pub struct Agent {
     clock: Result<i64, Refusal>,
     clock_at_ms: u64,
     linked: bool,
+    no_link: Option<String>,
     gossip: Gossip,
     fork: Option<ForkEvidence>,
     cleared: BTreeSet<gossip::Differing>,
@@ -232,6 +233,7 @@ impl Agent {
             clock: Ok(0),
             clock_at_ms: 0,
             linked: false,
+            no_link: None,
             gossip,
             fork: None,
             cleared: BTreeSet::new(),
@@ -271,7 +273,7 @@ impl Agent {
             self.actions.push_back(Action::Unlink(refusal.to_reject()));
             return;
         }
-        self.linked = true;
+        (self.linked, self.no_link) = (true, None);
         let agreed = self.clock.is_ok();
         (self.clock, self.clock_at_ms) = (compare_clocks(now_ms, network.now_ms), now_ms);
         match self.clock.clone() {
@@ -287,6 +289,11 @@ impl Agent {
         }
         self.appends.handle_linked();
         self.advance(now_ms);
+    }
+
+    /// No link could be made, for this reason: people see it until there is one.
+    pub fn handle_no_link(&mut self, why: String) {
+        self.no_link = Some(why);
     }
 
     /// The link is gone. What was on its way is asked for, or sent, again.

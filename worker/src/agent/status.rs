@@ -126,6 +126,9 @@ pub struct Status {
     pub at_ms: u64,
     /// Linked to the coordinator.
     pub linked: bool,
+    /// Why there is no link, as the last try said.
+    #[serde(default)]
+    pub no_link: Option<String>,
     /// The coordinator's clock less this one, milliseconds.
     pub clock_ms: i64,
     /// The clocks, where they are a worry.
@@ -175,6 +178,7 @@ impl Agent {
             origin: state.origin().to_owned(),
             at_ms: now_ms,
             linked: self.linked,
+            no_link: self.no_link.clone(),
             clock_ms: self.clock.as_ref().copied().unwrap_or(0),
             clock: self.clock_worry(),
             validated: self.mirror.size(),

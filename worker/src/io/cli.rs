@@ -47,7 +47,8 @@ pub fn status_text(status: &Status) -> String {
     };
     let _ = writeln!(text, "{} on {}: {running}", status.party, status.origin);
     let _ = writeln!(text, "ledger     {} entries checked here, {} final", status.validated, status.certified);
-    for worry in status.clock.iter().chain(&status.halted).chain(&status.worries) {
+    let no_link = status.no_link.as_ref().map(|why| format!("no link to the coordinator: {why}"));
+    for worry in no_link.iter().chain(&status.clock).chain(&status.halted).chain(&status.worries) {
         let _ = writeln!(text, "WARNING    {worry}");
     }
     for dataset in &status.datasets {
@@ -58,13 +59,7 @@ pub fn status_text(status: &Status) -> String {
     for contract in &status.contracts {
         let _ = writeln!(text, "contract   {}", contract_line(contract));
     }
-    let Views { asked, agreed, refused, unanswered } = status.views;
-    let _ =
-        write!(text, "other eyes {asked} asked, {agreed} agree with this copy, {unanswered} addresses did not answer");
-    let _ = writeln!(
-        text,
-        ", {refused} not believed; the rest have no view yet, or one of entries that this copy waits for"
-    );
+    let _ = writeln!(text, "other eyes {}", views_text(&status.views));
     let refused: u64 = status.counters.refusals.values().sum();
     let _ = writeln!(text, "since start: {} vectors sent, {refused} refusals", status.counters.rounds);
     let pending = status.contracts.iter().filter(|contract| contract.pending).count();
@@ -74,6 +69,20 @@ pub fn status_text(status: &Status) -> String {
     for contract in status.contracts.iter().filter(|contract| contract.to_review) {
         let short = contract.id.get(..12).unwrap_or(&contract.id);
         let _ = writeln!(text, "a result waits until you have looked at it: leben-worker review {short}");
+    }
+    text
+}
+
+fn views_text(views: &Views) -> String {
+    let &Views { asked, agreed, refused, unanswered } = views;
+    let open = asked.saturating_sub(agreed).saturating_sub(refused).saturating_sub(unanswered);
+    let mut text = format!("{asked} asked, {agreed} agree with this copy");
+    for (count, words) in
+        [(unanswered, "did not answer"), (refused, "not believed"), (open, "without a view to compare yet")]
+    {
+        if count > 0 {
+            let _ = write!(text, ", {count} {words}");
+        }
     }
     text
 }
@@ -262,6 +271,17 @@ pub(super) fn utc(at_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_view_that_was_asked_for_is_accounted_for() {
+        let views = |asked, agreed, refused, unanswered| views_text(&Views { asked, agreed, refused, unanswered });
+        assert_eq!(views(14, 14, 0, 0), "14 asked, 14 agree with this copy");
+        assert_eq!(
+            views(16, 12, 1, 2),
+            "16 asked, 12 agree with this copy, 2 did not answer, 1 not believed, 1 without a view to compare yet"
+        );
+        assert_eq!(views(3, 5, 0, 0), "3 asked, 5 agree with this copy", "some come without being asked for");
+    }
 
     // date -u -d @1798761599, @951782400 and @0
     #[test]

@@ -189,7 +189,10 @@ impl Shell {
                 self.tasks.reports = None;
                 self.agent.handle_unlinked();
             }
-            LinkEvent::Retry(why) => tracing::warn!(why, "no link; it is tried again"),
+            LinkEvent::Retry(why) => {
+                tracing::warn!(why, "no link; it is tried again");
+                self.agent.handle_no_link(why);
+            }
         }
         Ok(())
     }
