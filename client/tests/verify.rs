@@ -14,7 +14,7 @@ use leben_contracts::ledger::key::PublicKey;
 use leben_contracts::ledger::note::{KeyType, VerifierKey};
 use leben_contracts::ledger::policy::Policy;
 use leben_contracts::ledger::store::LogReader;
-use support::{HOSPITALS, T0, World, id, key, note, publish};
+use support::{HOSPITALS, ORIGIN, T0, World, id, key, note, publish};
 
 struct Log {
     _dir: tempfile::TempDir,
@@ -57,6 +57,18 @@ fn a_good_log_is_0() {
     fs::copy(log.public.join("policy"), &policy).unwrap();
     let (status, json) = command(&log.public, &["--policy", policy.to_str().unwrap()]);
     assert_eq!((status, &json["ok"], &json["policy_was_given"]), (0, &true.into(), &true.into()));
+    // A reader who knows the log by another key, too, before or after this one.
+    let other = VerifierKey::new(ORIGIN, KeyType::Ed25519, PublicKey::of(&key("coordinator", "earlier log"))).unwrap();
+    let good = fs::read_to_string(&policy).unwrap();
+    for text in [format!("log {other}\n{good}"), good.replacen('\n', &format!("\nlog {other}\n"), 1)] {
+        fs::write(&policy, text).unwrap();
+        assert_eq!(command(&log.public, &["--policy", policy.to_str().unwrap()]).0, 0);
+    }
+    // Not by this one at all, or in the folder's own policy: which key that adds, nobody else says.
+    fs::write(&policy, good.replacen(good.lines().next().unwrap(), &format!("log {other}"), 1)).unwrap();
+    assert_ne!(command(&log.public, &["--policy", policy.to_str().unwrap()]).0, 0);
+    fs::write(log.public.join("policy"), format!("log {other}\n{good}")).unwrap();
+    assert_eq!(command(&log.public, &[]).0, 4);
 }
 
 #[test]

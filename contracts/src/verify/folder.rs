@@ -166,9 +166,9 @@ fn choose_policy(dir: &Path, options: &Options<'_>, has_file: bool) -> Result<Po
         return read_policy(dir, has_file)?.ok_or_else(|| VerifyError::malformed("policy", missing()));
     };
     match read_policy(dir, has_file)? {
-        Some(file) if file.without_observers() == given.without_observers() => {
+        Some(file) if file.without_observers() == given.without_observers().for_logs_of(&file) => {
             // Outside witnesses come and go without changing who makes an entry final: the folder may name others than the reader.
-            Ok(given.with_observers(file.observers()))
+            Ok(given.for_logs_of(&file).with_observers(file.observers()))
         }
         Some(_) if options.replay.is_none() => Err(another_policy()),
         Some(file) => Ok(file),

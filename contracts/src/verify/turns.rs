@@ -57,7 +57,9 @@ impl Certificates {
             }
             other => VerifyError::Quorum { place: format!("entry {index}"), why: other.to_string() },
         })?;
-        if self.trusted.is_some() && self.trusted == turn.new {
+        if let (Some(trusted), Some(new)) = (&self.trusted, &turn.new)
+            && trusted.for_logs_of(new) == *new
+        {
             self.trusted = None;
         }
         Ok(())
@@ -70,7 +72,9 @@ impl Certificates {
             return Err(VerifyError::malformed(turn::path(*size), why));
         }
         match self.trusted {
-            Some(trusted) if trusted != policy.without_observers() => Err(super::folder::another_policy()),
+            Some(trusted) if trusted.for_logs_of(policy) != policy.without_observers() => {
+                Err(super::folder::another_policy())
+            }
             _ => Ok(()),
         }
     }

@@ -36,6 +36,13 @@ impl Policy {
         Self { witnesses, ..self.clone() }
     }
 
+    /// The same policy with those of its logs alone that the other names, too: a reader may know a log by several keys, or several logs.
+    #[must_use]
+    pub fn for_logs_of(&self, other: &Self) -> Self {
+        let named = |log: &&Listed| other.logs.iter().any(|named| named.vkey == log.vkey);
+        Self { logs: self.logs.iter().filter(named).cloned().collect(), ..self.clone() }
+    }
+
     /// The note without the lines of keys that this policy does not list: for whoever keeps only what it can check.
     #[must_use]
     pub fn known_lines(&self, note: &Note) -> Note {
