@@ -272,12 +272,15 @@ impl Finality {
             && let Some(asked) = witness.asked.take()
         {
             let same = (asked.holds, asked.signed) == (mirror_size, signed_size);
-            if same || witness.corrections >= CORRECTIONS_MAX {
+            let taken_in = asked.is_taken_in(mirror_size, signed_size);
+            (witness.holds, witness.signed) = (mirror_size, signed_size);
+            if taken_in {
+                self.go_on(party);
+            } else if same || witness.corrections >= CORRECTIONS_MAX {
                 witness.declined = asked.to;
             } else {
                 witness.corrections += 1;
             }
-            (witness.holds, witness.signed) = (mirror_size, signed_size);
         }
         self.advance();
     }
@@ -373,13 +376,37 @@ mod tests {
     use leben_contracts::ledger::note::{KeyType, NoteSigner};
 
     #[test]
-    fn a_long_log_is_taken_up_in_steps() {
+    fn who_lost_its_copy_is_given_what_it_has_signed_before_in_steps() {
+        let mut finality = long();
+        let note = finality.published.clone().unwrap();
+        finality.handle_up("hospital", 0, 0, 9000);
+        let ask = |from, old, to, note| Some(Action::Ask { party: "hospital".into(), from, old, to, note });
+        assert_eq!(asked(&mut finality), ask(0, 0, 4096, None));
+        finality.handle_not_cosigned("hospital", 4096, 9000);
+        assert_eq!(asked(&mut finality), ask(4096, 0, 8192, None));
+        finality.handle_not_cosigned("hospital", 8192, 9000);
+        assert_eq!(asked(&mut finality), ask(8192, 9000, 10_000, Some(note)));
+        // It would not: it is not asked for the same again.
+        finality.handle_not_cosigned("hospital", 8192, 9000);
+        assert_eq!(finality.poll_action(), None);
+    }
+
+    fn asked(finality: &mut Finality) -> Option<Action> {
+        std::iter::from_fn(|| finality.poll_action()).find(|action| matches!(action, Action::Ask { .. }))
+    }
+
+    /// Ten thousand entries, published.
+    fn long() -> Finality {
         let log = NoteSigner::new("leben.test/log", KeyType::Ed25519, SigningKey::from_bytes(&[1; 32])).unwrap();
         let mut note = Note::new(Checkpoint::new("leben.test/log", 10_000, [2; 32]).to_string()).unwrap();
         note.push(log.sign(note.text(), 0)).unwrap();
-        let note = note.to_string();
-        let policy = Policy::k_of_n(log.vkey(), &[], 0).unwrap();
-        let mut finality = Finality::new(10_000, Some(note.clone()), policy);
+        Finality::new(10_000, Some(note.to_string()), Policy::k_of_n(log.vkey(), &[], 0).unwrap())
+    }
+
+    #[test]
+    fn a_long_log_is_taken_up_in_steps() {
+        let mut finality = long();
+        let note = finality.published.clone().unwrap();
         finality.handle_up("hospital", 0, 0, 0);
         let mut holds = 0;
         for to in [4096, 8192, 10_000] {

@@ -9,6 +9,7 @@ mod certify;
 mod concerned;
 mod halt;
 mod keys;
+mod lost;
 mod restore;
 mod roots;
 
@@ -62,6 +63,8 @@ pub struct NotCosigned {
     pub refusal: Refusal,
     /// Both checkpoints, if the log signed two histories: proof for anybody.
     pub evidence: Option<String>,
+    /// Entries of a copy that was lost, now taken in again, and the log's checkpoint that covers them: to be stored.
+    pub taken_in: Option<Box<(Vec<Vec<u8>>, Note)>>,
 }
 
 /// A checkpoint became final: store `note`, then say so.
@@ -206,7 +209,7 @@ impl Mirror {
 
     /// The refusal of an order to cosign.
     pub fn not_cosigned(&self, refusal: Refusal, evidence: Option<String>) -> NotCosigned {
-        NotCosigned { size: self.signed_size(), mirror_size: self.size(), refusal, evidence }
+        NotCosigned { size: self.signed_size(), mirror_size: self.size(), refusal, evidence, taken_in: None }
     }
 
     /// Whether a root is that of a certified part of this copy.
@@ -248,17 +251,15 @@ impl Mirror {
         if let Some(halted) = self.halted.clone() {
             return Err(self.not_cosigned(halted, None));
         }
+        if let Some(step) = self.step_below(body) {
+            return Err(self.take_in(now_ms, step, body));
+        }
         let first_index = self.size();
         let answer = match self.validator.handle_add_checkpoint(now_ms, body, &self.buffer) {
             Ok(answer) => answer,
             Err(error) => return Err(self.refuse(&error, body, first_index)),
         };
-        let entries = std::mem::take(&mut self.buffer);
-        self.buffer_bytes = 0;
-        for leaf in self.validator.leaves() {
-            self.tree.append(*leaf);
-            self.roots.push(&self.tree);
-        }
+        let entries = self.take_validated();
         let size = answer.record.checkpoint().size;
         Ok(Cosigned { size, entries, lines: answer.body(), record: answer.record })
     }
@@ -359,6 +360,16 @@ impl Mirror {
             Err(error) if !earlier() => Err(wrong(error.to_string())),
             _ => Ok(checkpoint),
         }
+    }
+
+    /// The entries that the validator took last become part of this copy.
+    fn take_validated(&mut self) -> Vec<Vec<u8>> {
+        for leaf in self.validator.leaves() {
+            self.tree.append(*leaf);
+            self.roots.push(&self.tree);
+        }
+        self.buffer_bytes = 0;
+        std::mem::take(&mut self.buffer)
     }
 
     fn clear_buffer(&mut self) {

@@ -364,9 +364,9 @@ fn a_lost_copy_is_fetched_again_under_the_record_that_remained() {
 
     // A shorter log, or another one of any length, is not signed.
     let mut mirror = emptied();
-    mirror.handle_entries(0, net.leaves[..3].to_vec()).unwrap();
     let short = signed_by_the_log(3, root(&net.leaves[..3]));
-    for old in [0, 3, size] {
+    for old in [3, size] {
+        mirror.handle_entries(0, net.leaves[..3].to_vec()).unwrap();
         let body = AddCheckpoint::new(old, vec![], short.clone()).unwrap().to_string();
         assert_eq!(mirror.handle_cosign(net.now_ms, body.as_bytes()).unwrap_err().size, size);
     }
@@ -380,4 +380,67 @@ fn a_lost_copy_is_fetched_again_under_the_record_that_remained() {
     let fork = signed_by_the_log(size, root(&other[..size as usize]));
     assert!(mirror.handle_publish(fork.to_string().as_bytes()).unwrap_err().words.contains("fork"));
     assert!(mirror.take_evidence().unwrap().contains(&fork.to_string()));
+}
+
+#[test]
+fn a_lost_copy_is_taken_in_below_the_record_in_steps_and_signed_for_only_beyond_it() {
+    let mut net = Net::new();
+    let mut before = cosigned(&net);
+    let size = net.leaves.len() as u64;
+    let body = AddCheckpoint::new(size, vec![], net.note.clone().unwrap()).unwrap().to_string();
+    let record = before.handle_cosign(net.now_ms, body.as_bytes()).unwrap().record;
+    net.enrol("x1");
+    let mut mirror = Mirror::new(&log_vkey(), "h1", mirror_keys("h1"), Some(record.clone())).unwrap();
+    let step = |leaves: &[Vec<u8>]| {
+        let note = signed_by_the_log(leaves.len() as u64, root(leaves));
+        AddCheckpoint::new(0, vec![], note).unwrap().to_string().into_bytes()
+    };
+    // Ahead of their entries, the certificates wait, as ever.
+    for note in net.turns(0, &["h2", "h3"]) {
+        assert!(matches!(mirror.handle_publish(&note), Ok(Published::Early)));
+    }
+    for (from, to) in [(0, 4), (4, 7)] {
+        mirror.handle_entries(from as u64, net.leaves[from..to].to_vec()).unwrap();
+        let not = mirror.handle_cosign(net.now_ms, &step(&net.leaves[..to])).unwrap_err();
+        assert_eq!((not.size, not.mirror_size), (size, to as u64));
+        let (entries, note) = *not.taken_in.unwrap();
+        assert_eq!((&entries[..], Checkpoint::of(&note).unwrap().size), (&net.leaves[from..to], to as u64));
+        // Again, after a lost answer: nothing is left to take in, and it says where it is.
+        let again = mirror.handle_cosign(net.now_ms, &step(&net.leaves[..to])).unwrap_err();
+        assert_eq!((again.mirror_size, again.taken_in), (to as u64, None));
+    }
+    assert!(matches!(mirror.poll_early(), Some(Ok(Published::New(_)))));
+    mirror.handle_entries(7, net.leaves[7..].to_vec()).unwrap();
+    let signed = mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap();
+    assert_eq!((signed.size, signed.entries.len()), (net.leaves.len() as u64, net.leaves.len() - 7));
+    assert!(matches!(mirror.handle_publish(&net.certificate(&["h2", "h3"])), Ok(Published::New(_))));
+
+    // Another history below the record, though the log signed it: what leads on from the record does not fit it, and nothing is signed.
+    let other: Vec<Vec<u8>> = Net::empty()
+        .leaves
+        .into_iter()
+        .chain([{
+            let mut other = Net::empty();
+            other.enrol("x2");
+            other.leaves[1].clone()
+        }])
+        .collect();
+    let mut mirror = Mirror::new(&log_vkey(), "h1", mirror_keys("h1"), Some(record)).unwrap();
+    mirror.handle_entries(0, other.clone()).unwrap();
+    assert!(mirror.handle_cosign(net.now_ms, &step(&other)).unwrap_err().taken_in.is_some());
+    mirror.handle_entries(2, net.leaves[2..].to_vec()).unwrap();
+    let not = mirror.handle_cosign(net.now_ms, &net.cosign_body(size)).unwrap_err();
+    assert_eq!((not.size, not.mirror_size, not.taken_in), (size, 2, None));
+    // A step that the log did not sign, or with other entries, or with one that breaks the rules, is not taken in.
+    let mut twice = other.clone();
+    twice.push(other[1].clone());
+    let mut unsigned = String::from_utf8(step(&twice)).unwrap();
+    unsigned.truncate(unsigned.trim_end().rfind('\n').unwrap() + 1);
+    for (leaves, body) in
+        [(&net.leaves[..3], step(&twice)), (&twice[..], unsigned.into_bytes()), (&twice[..], step(&twice))]
+    {
+        mirror.handle_entries(2, leaves[2..].to_vec()).unwrap();
+        assert!(mirror.handle_cosign(net.now_ms, &body).unwrap_err().taken_in.is_none());
+    }
+    assert!(mirror.halted().unwrap().words.contains("breaks the ledger's rules"));
 }

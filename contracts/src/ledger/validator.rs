@@ -5,7 +5,7 @@ use super::checkpoint::Checkpoint;
 use super::entry::{Entry, EntryError};
 use super::follow::{Follower, Refusal};
 use super::merkle::{Hash, Tree, leaf_hash};
-use super::note::NoteSigner;
+use super::note::{Note, NoteSigner};
 use super::prepare;
 use super::witness::{CLOCK_AHEAD_MS_MAX, Witness, WitnessAnswer, WitnessError};
 
@@ -108,13 +108,36 @@ impl<R: Replay> Validator<R> {
             return Err(halted.clone());
         }
         let request = self.witness.examine(body)?;
+        self.follow(now_ms, &request.checkpoint, entries)?;
+        Ok(self.witness.sign(now_ms, request))
+    }
+
+    /// Takes entries up to a checkpoint smaller than the one signed last, without signing: this node has lost its copy, and takes up a
+    /// long log in steps. What it signs next has to lead on from the record, as ever: either these entries are part of what it has
+    /// signed before, or it signs nothing.
+    ///
+    /// # Errors
+    /// [`WitnessError`]; [`WitnessError::Conflict`] for a checkpoint that is not smaller than the record.
+    pub fn handle_lost(&mut self, now_ms: u64, note: &Note, entries: &[Vec<u8>]) -> Result<(), WitnessError> {
+        if let Some(halted) = &self.halted {
+            return Err(halted.clone());
+        }
+        let checkpoint = self.witness.verify_log(note)?;
+        let size = self.witness.size();
+        if checkpoint.size >= size {
+            return Err(WitnessError::Conflict { size });
+        }
+        self.follow(now_ms, &checkpoint, entries)
+    }
+
+    fn follow(&mut self, now_ms: u64, checkpoint: &Checkpoint, entries: &[Vec<u8>]) -> Result<(), WitnessError> {
         let read = prepare::entries(entries, self.state());
         let hash = |(entry, bytes): (&Result<Entry, EntryError>, &Vec<u8>)| match entry {
             Ok(entry) => entry.leaf_hash(),
             Err(_) => leaf_hash(bytes),
         };
         let leaves: Vec<Hash> = read.iter().zip(entries).map(hash).collect();
-        let tree = self.extend(&request.checkpoint, &leaves)?;
+        let tree = self.extend(checkpoint, &leaves)?;
         // The log signed exactly these bytes: from here on, what is wrong with them is the log's doing.
         let first_index = self.next_index();
         let mut parsed = Vec::with_capacity(entries.len());
@@ -131,7 +154,7 @@ impl<R: Replay> Validator<R> {
         for entry in &parsed {
             self.apply(entry)?;
         }
-        Ok(self.witness.sign(now_ms, request))
+        Ok(())
     }
 
     fn extend(&self, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<Tree, WitnessError> {

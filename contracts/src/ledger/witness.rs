@@ -262,6 +262,11 @@ impl Witness {
         Ok(request)
     }
 
+    /// The checkpoint in a note that the log signed.
+    pub(super) fn verify_log(&self, note: &Note) -> Result<Checkpoint, WitnessError> {
+        by_log(note, &self.log)
+    }
+
     /// Compares somebody else's view of the log with this one's: gossip. Views of different sizes agree as far as this can tell;
     /// [`find_fork`] tells more where the entries are at hand.
     ///

@@ -36,6 +36,13 @@ pub(super) struct Asked {
     pub(super) to: u64,
 }
 
+impl Asked {
+    /// Whether this answers that it has taken in a step below what it has signed, and so has not signed it.
+    pub(super) fn is_taken_in(&self, mirror_size: u64, signed_size: u64) -> bool {
+        self.to < self.signed && (mirror_size, signed_size) == (self.to, self.signed)
+    }
+}
+
 impl Witness {
     /// Whether this is the size it was asked to cosign.
     pub(super) fn is_asked(&self, size: u64) -> bool {
@@ -66,8 +73,10 @@ impl Finality {
         if witness.signed > to {
             return;
         }
-        let (from, old) = (witness.holds.min(to), witness.signed);
-        let step = to.min(from.saturating_add(ASK_ENTRIES_MAX).max(old));
+        let from = witness.holds.min(to);
+        let step = to.min(from.saturating_add(ASK_ENTRIES_MAX));
+        // A copy that was lost takes in what was signed before: that is not signed again, and leads on from nothing.
+        let old = if step < witness.signed { 0 } else { witness.signed };
         if witness.declined >= step {
             return;
         }

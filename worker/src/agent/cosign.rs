@@ -24,23 +24,40 @@ impl Agent {
                 self.counters.cosignatures += 1;
                 let (size, lines) = (cosigned.size, cosigned.lines);
                 self.actions.push_back(Action::Report(Report::Cosigned { size, lines }));
-                while let Some(early) = self.mirror.poll_early() {
-                    self.certified(now_ms, early);
-                }
-                self.compare_views();
+                self.look_at_early(now_ms);
             }
-            Err(not) => self.not_cosigned(now_ms, not),
+            Err(mut not) => match not.taken_in.take() {
+                Some(taken_in) => {
+                    let (entries, note) = *taken_in;
+                    self.actions.push_back(Action::StoreEntries { entries, note });
+                    self.report_not_cosigned(&not);
+                    self.look_at_early(now_ms);
+                }
+                None => self.not_cosigned(now_ms, not),
+            },
         }
     }
 
-    pub(super) fn not_cosigned(&mut self, now_ms: u64, not: NotCosigned) {
-        if let Some(evidence) = not.evidence {
-            self.actions.push_back(Action::StoreEvidence(evidence));
+    /// The copy has grown.
+    fn look_at_early(&mut self, now_ms: u64) {
+        while let Some(early) = self.mirror.poll_early() {
+            self.certified(now_ms, early);
         }
-        self.audit(now_ms, "not-cosigned", None, Some(&not.refusal));
+        self.compare_views();
+    }
+
+    fn report_not_cosigned(&mut self, not: &NotCosigned) {
         let (size, mirror_size) = (not.size, not.mirror_size);
         let report = Report::NotCosigned { size, mirror_size, reject: not.refusal.to_reject() };
         self.actions.push_back(Action::Report(report));
+    }
+
+    pub(super) fn not_cosigned(&mut self, now_ms: u64, not: NotCosigned) {
+        if let Some(evidence) = &not.evidence {
+            self.actions.push_back(Action::StoreEvidence(evidence.clone()));
+        }
+        self.audit(now_ms, "not-cosigned", None, Some(&not.refusal));
+        self.report_not_cosigned(&not);
         self.look_into(now_ms);
     }
 

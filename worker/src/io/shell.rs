@@ -277,7 +277,11 @@ impl Shell {
     fn carry_out(&mut self) -> Result<(), DiskError> {
         while let Some(action) = self.agent.poll_action() {
             match action {
-                Action::StoreEntries { entries, note } => self.store.store_entries(&entries, &note)?,
+                Action::StoreEntries { entries, note } => {
+                    self.store.store_entries(&entries, &note)?;
+                    let mirror_size = self.store.ledger().next_index();
+                    self.shared.holds.send_modify(|holds| holds.mirror_size = mirror_size);
+                }
                 Action::StoreRecord(record) => {
                     self.store.store_record(&record)?;
                     self.shared.holds.send_replace(Holds::of(self.store.ledger(), Some(&record)));
