@@ -217,6 +217,13 @@ fn the_largest_certificate_goes_on_and_two_that_contradict_each_other_are_a_prov
     }
     #[cfg(feature = "demo")]
     a_new_network_embeds(&dir.path().join("handover.fork.json"), dir.path());
+    // One that too few hospitals cosigned proves nothing; and of one that is the beginning, nothing else matters.
+    let weak = published(&other, &dir.path().join("delft"), &HOSPITALS[..2]);
+    let error = choose(&[long.clone(), weak], None).unwrap_err();
+    assert!(matches!(&error, HandoverError::Verify { .. }) && error.exit_code() == 4, "{error}");
+    fs::remove_dir_all(short.join("mirror/public/tile")).unwrap();
+    let chosen = choose(&[short.clone(), long.clone()], None).unwrap();
+    assert_eq!((chosen.dir, chosen.copies.len()), (long.join("mirror/public"), 2));
     // A copy that was touched.
     fs::write(forked.join("mirror/public/checkpoint"), "nonsense").unwrap();
     assert!(choose(&[long.clone(), forked], None).is_err());

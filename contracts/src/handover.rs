@@ -141,7 +141,7 @@ pub struct Chosen {
     pub cosigners: Vec<String>,
     /// The state after all of its entries.
     pub state: State,
-    /// Every copy that was read, with its entries.
+    /// Every copy, with its entries: the chosen one, verified, then those that are its beginning.
     pub copies: Vec<(PathBuf, u64)>,
 }
 
@@ -154,31 +154,31 @@ pub fn published(dir: &Path) -> Result<PathBuf, HandoverError> {
     found.into_iter().find(|dir| dir.join("checkpoint").is_file()).ok_or_else(|| HandoverError::NoLog(dir.to_owned()))
 }
 
-/// Verifies each copy to the last byte, and returns the one with the largest certificate. All others must be its beginning. `policy` is the
-/// one that the reader trusts; without it the copies vouch for themselves alone.
+/// Verifies the copy with the largest certificate to the last byte, and returns it. All others must be its beginning; one that is not is verified
+/// as well, and if it holds, that is a fork. `policy` is the one that the reader trusts; without it the copies vouch for themselves alone.
 ///
 /// # Errors
 /// [`HandoverError`], in particular [`HandoverError::Fork`].
 pub fn choose(dirs: &[PathBuf], policy: Option<&Policy>) -> Result<Chosen, HandoverError> {
-    let mut largest: Option<(Chosen, Note)> = None;
-    let mut smaller: Vec<(PathBuf, Note)> = Vec::new();
+    let mut copies = Vec::new();
     for dir in dirs {
         let dir = published(dir)?;
-        let (read, note) = read(&dir, policy)?;
-        match &largest {
-            Some((before, _)) if before.checkpoint.origin != read.checkpoint.origin => {
-                let wanted = before.checkpoint.origin.clone();
-                return Err(HandoverError::Origin { dir, got: read.checkpoint.origin, wanted });
-            }
-            Some((before, _)) if before.checkpoint.size >= read.checkpoint.size => smaller.push((dir, note)),
-            _ => smaller.extend(largest.replace((read, note)).map(|(before, note)| (before.dir, note))),
-        }
+        let note = LogReader::new(&dir).checkpoint()?;
+        copies.push((Checkpoint::of(&note)?, dir, note));
     }
-    let (mut chosen, note) = largest.ok_or(HandoverError::NoQuorum)?;
-    chosen.copies.push((chosen.dir.clone(), chosen.checkpoint.size));
-    for (dir, other) in smaller {
-        let size = compare(&chosen, &note, &dir, &other)?;
-        chosen.copies.push((dir, size));
+    // The first of the largest: the sort is stable.
+    copies.sort_by_key(|(checkpoint, ..)| std::cmp::Reverse(checkpoint.size));
+    let mut copies = copies.into_iter();
+    let (_, dir, note) = copies.next().ok_or(HandoverError::NoQuorum)?;
+    let mut chosen = read(&dir, &note, policy)?;
+    chosen.copies.push((dir, chosen.checkpoint.size));
+    for (checkpoint, dir, other) in copies {
+        if checkpoint.origin != chosen.checkpoint.origin {
+            let wanted = chosen.checkpoint.origin.clone();
+            return Err(HandoverError::Origin { dir, got: checkpoint.origin, wanted });
+        }
+        compare(&chosen, &note, &dir, &other, policy)?;
+        chosen.copies.push((dir, checkpoint.size));
     }
     if chosen.state.policy().is_none() {
         return Err(HandoverError::NoQuorum);
@@ -186,25 +186,31 @@ pub fn choose(dirs: &[PathBuf], policy: Option<&Policy>) -> Result<Chosen, Hando
     Ok(chosen)
 }
 
-fn read(dir: &Path, policy: Option<&Policy>) -> Result<(Chosen, Note), HandoverError> {
-    let note = LogReader::new(dir).checkpoint()?;
-    let mut state = State::new(&Checkpoint::of(&note)?.origin);
+fn read(dir: &Path, note: &Note, policy: Option<&Policy>) -> Result<Chosen, HandoverError> {
+    let mut state = State::new(&Checkpoint::of(note)?.origin);
     // What a hospital cosigned beyond its certificate lies there as well.
     let options = Options { policy: policy.cloned(), growing: true, replay: Some(&mut state), ..Options::default() };
     let report = verify_folder(dir, options).map_err(|error| HandoverError::Verify { dir: dir.to_owned(), error })?;
     let cosigners = report.cosigners.into_iter().map(|(name, _)| name).collect();
     let (dir, checkpoint) = (dir.to_owned(), report.checkpoint);
-    Ok((Chosen { dir, checkpoint, cosigners, state, copies: Vec::new() }, note))
+    Ok(Chosen { dir, checkpoint, cosigners, state, copies: Vec::new() })
 }
 
-/// Another certified copy must be the beginning of the chosen one; its size.
-fn compare(chosen: &Chosen, largest: &Note, dir: &Path, note: &Note) -> Result<u64, HandoverError> {
+/// Another copy must be the beginning of the chosen one. Then nothing else in it matters; a certified copy of anything else is a fork.
+fn compare(
+    chosen: &Chosen,
+    largest: &Note,
+    dir: &Path,
+    note: &Note,
+    policy: Option<&Policy>,
+) -> Result<(), HandoverError> {
     let (Checkpoint { size, root, .. }, whole) = (Checkpoint::of(note)?, chosen.checkpoint.size);
     let reader = LogReader::new(&chosen.dir);
     let mine = reader.root_at(size, whole)?;
     if mine == root {
-        return Ok(size);
+        return Ok(());
     }
+    read(dir, note, policy)?;
     let proof = if size == whole { Vec::new() } else { reader.consistency(size, whole)? };
     let keys = chosen.state.log_vkeys();
     let prove = |log| ForkEvidence::new(log, note, largest, mine, proof.clone()).ok().map(Box::new);

@@ -126,8 +126,9 @@ fn draft(dir: &Path, chosen: &Chosen, party: &str, log_key: &SigningKey, days: u
 
 fn prepared(dir: &Path, chosen: &Chosen, wish: &Wish<'_>, file: &ActionFile) -> String {
     let mut text = String::new();
-    for (copy, size) in &chosen.copies {
-        let _ = writeln!(text, "verified   {} entries in {}", size, copy.display());
+    for (at, (copy, size)) in chosen.copies.iter().enumerate() {
+        let what = if at == 0 { "verified   " } else { "agrees     with the first " };
+        let _ = writeln!(text, "{what}{size} entries: {}", copy.display());
     }
     let (size, out) = (chosen.checkpoint.size, wish.out.display());
     let _ = writeln!(text, "goes on    from {size} entries, cosigned by {}", chosen.cosigners.join(", "));
