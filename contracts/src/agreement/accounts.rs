@@ -3,12 +3,10 @@
 //! Semantics are TigerBeetle's: a transfer posts at once or is held (pending); what is held is posted once, in full or in part
 //! (the rest is released), or voided, or times out; linked transfers happen all or not at all. Integers and checked arithmetic only.
 
-use super::grown::Grown;
 use super::party::PartyId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 /// What an account counts. Units never mix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,7 +71,8 @@ impl fmt::Debug for AccountId {
     }
 }
 
-/// The name of a transfer: the payload hash of the action behind it and a number.
+/// The name of a transfer: the payload hash of the action behind it and a number. An action is recorded once, so a name comes once, and
+/// how a hold ended need not be kept.
 pub type TransferId = String;
 
 /// One account's four sums. What may be spent is `credits_posted - debits_posted - debits_pending`.
@@ -116,18 +115,6 @@ pub struct Pending {
     pub amount: u64,
     /// From this sequenced time on the hold is void, Unix milliseconds.
     pub timeout_ms: Option<u64>,
-}
-
-/// How a held transfer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resolution {
-    /// This much was posted, the rest released.
-    Posted(u64),
-    /// All released.
-    Voided,
-    /// All released, by time.
-    TimedOut,
 }
 
 /// One movement; a list of them is linked.
@@ -201,12 +188,9 @@ pub enum AccountError {
     /// A hold with a name that is taken.
     #[error("a hold named {0} exists already")]
     HoldExists(TransferId),
-    /// No such hold.
-    #[error("there is no hold named {0}")]
+    /// No such hold, or not any more.
+    #[error("there is no hold named {0}: it was paid out, released, has timed out, or never was")]
     NoHold(TransferId),
-    /// A hold that has ended.
-    #[error("the hold {0} has ended already ({1:?})")]
-    Resolved(TransferId, Resolution),
     /// More than is held.
     #[error("{held} is held, {amount} cannot be posted from it")]
     MoreThanHeld {
@@ -223,7 +207,6 @@ pub struct Accounts {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) pending: BTreeMap<TransferId, Pending>,
     timeouts: BTreeSet<(u64, TransferId)>,
-    pub(super) resolved: Grown<Arc<str>, Resolution>,
 }
 
 /// A checked list of transfers: the values that accounts and holds will have. Made by [`Accounts::plan`] only.
@@ -231,7 +214,7 @@ pub struct Accounts {
 pub struct Plan {
     pub(super) accounts: BTreeMap<AccountId, Account>,
     pub(super) held: BTreeMap<TransferId, Pending>,
-    pub(super) ended: BTreeMap<TransferId, Resolution>,
+    pub(super) ended: BTreeSet<TransferId>,
 }
 
 impl Accounts {
@@ -258,19 +241,6 @@ impl Accounts {
         self.pending.get(id)
     }
 
-    /// How a hold ended, if it did.
-    #[must_use]
-    pub fn resolution(&self, id: &str) -> Option<Resolution> {
-        self.resolved.get(id).copied()
-    }
-
-    /// All but how holds ended.
-    pub(super) fn without_resolved(&self) -> Self {
-        let Self { accounts, pending, timeouts, resolved: _ } = self;
-        let (accounts, pending, timeouts) = (accounts.clone(), pending.clone(), timeouts.clone());
-        Self { accounts, pending, timeouts, resolved: Grown::default() }
-    }
-
     /// Opens an account with nothing in it; one that exists stays as it is.
     pub fn open(&mut self, id: AccountId, unit: Unit, guarded: bool) {
         self.accounts.entry(id).or_insert(Account::empty(unit, guarded));
@@ -287,7 +257,7 @@ impl Accounts {
             if *due_ms > now_ms {
                 break;
             }
-            plan.end(self, id, 0, Resolution::TimedOut)?;
+            plan.end(self, id, 0)?;
         }
         for transfer in transfers {
             match transfer {
@@ -299,8 +269,8 @@ impl Accounts {
                 Transfer::Post { debit, credit, amount } => plan.post(self, debit, credit, *amount)?,
                 Transfer::Hold { id, pending } => plan.hold(self, id, pending)?,
                 Transfer::PostHeld { amount: 0, .. } => return Err(AccountError::Zero),
-                Transfer::PostHeld { id, amount } => plan.end(self, id, *amount, Resolution::Posted(*amount))?,
-                Transfer::Void { id } => plan.end(self, id, 0, Resolution::Voided)?,
+                Transfer::PostHeld { id, amount } => plan.end(self, id, *amount)?,
+                Transfer::Void { id } => plan.end(self, id, 0)?,
             }
         }
         Ok(plan)
@@ -315,11 +285,10 @@ impl Accounts {
             }
             self.pending.insert(id, pending);
         }
-        for (id, resolution) in plan.ended {
+        for id in plan.ended {
             if let Some(timeout_ms) = self.pending.remove(&id).and_then(|p| p.timeout_ms) {
-                self.timeouts.remove(&(timeout_ms, id.clone()));
+                self.timeouts.remove(&(timeout_ms, id));
             }
-            self.resolved.insert(id.into(), resolution);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The arithmetic of `accounts.rs`: each movement checked against the accounts as they will be after those before it.
 
-use super::accounts::{Account, AccountError, AccountId, Accounts, Pending, Plan, Resolution, TransferId};
+use super::accounts::{Account, AccountError, AccountId, Accounts, Pending, Plan, TransferId};
 use crate::ledger::canonical::INTEGER_MAX;
 
 impl Plan {
@@ -46,8 +46,7 @@ impl Plan {
     }
 
     pub(super) fn hold(&mut self, base: &Accounts, id: &TransferId, p: &Pending) -> Result<(), AccountError> {
-        let taken = base.pending.contains_key(id) || base.resolved.contains_key(id.as_str());
-        if taken || self.held.contains_key(id) || self.ended.contains_key(id) {
+        if base.pending.contains_key(id) || self.held.contains_key(id) || self.ended.contains(id) {
             return Err(AccountError::HoldExists(id.clone()));
         }
         self.pair(base, &p.debit, &p.credit, p.amount)?;
@@ -57,17 +56,8 @@ impl Plan {
         Ok(())
     }
 
-    pub(super) fn end(
-        &mut self,
-        base: &Accounts,
-        id: &TransferId,
-        amount: u64,
-        how: Resolution,
-    ) -> Result<(), AccountError> {
-        if let Some(earlier) = self.ended.get(id).or_else(|| base.resolved.get(id.as_str())) {
-            return Err(AccountError::Resolved(id.clone(), *earlier));
-        }
-        let held = self.held.get(id).or_else(|| base.pending.get(id));
+    pub(super) fn end(&mut self, base: &Accounts, id: &TransferId, amount: u64) -> Result<(), AccountError> {
+        let held = self.held.get(id).or_else(|| base.pending.get(id)).filter(|_| !self.ended.contains(id));
         let p = held.cloned().ok_or_else(|| AccountError::NoHold(id.clone()))?;
         if amount > p.amount {
             return Err(AccountError::MoreThanHeld { held: p.amount, amount });
@@ -78,7 +68,7 @@ impl Plan {
         let to = self.account(base, &p.credit)?;
         sub(&mut to.credits_pending, p.amount, &p.credit)?;
         add(&mut to.credits_posted, amount, &p.credit)?;
-        self.ended.insert(id.clone(), how);
+        self.ended.insert(id.clone());
         Ok(())
     }
 }

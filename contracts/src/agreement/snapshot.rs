@@ -14,7 +14,7 @@
 //!
 //! | grows | with | where |
 //! |---|---|---|
-//! | ended contracts, how holds ended, receipts of deposits | entries, for ever | parts |
+//! | ended contracts, receipts of deposits | entries, for ever | parts |
 //! | payload hashes | entries of the time in which an action is valid, and an hour | parts, 49 bytes each |
 //! | open contracts, what is held, parties, offers, budgets | what is going on | every snapshot |
 //! | the list of the parts | one in [`ENTRIES_MIN`] entries, 40 bytes | every snapshot |

@@ -1,15 +1,13 @@
 //! What only grows in a state, and the contracts, one by one. What was written once is right for ever, so that a snapshot adds what
-//! is new: an ended contract, how a hold ended, a deposit's receipt, an action that could still be sent again.
+//! is new: an ended contract, a deposit's receipt, an action that could still be sent again.
 //!
 //! ```text
 //! 0  length  JSON                        a contract that has not ended
 //! 1  id  index  length  JSON             one that has, as the entry at this index left it; a later one of the same id replaces it
-//! 2  length  name  0 | 1 | 2  credits    a hold: posted, voided, timed out
-//! 3  receipt                             a deposit
-//! 4  index  from when  payload           an action, and from when it may be forgotten
+//! 2  receipt                             a deposit
+//! 3  index  from when  payload           an action, and from when it may be forgotten
 //! ```
 
-use super::accounts::Resolution;
 use super::contract::Contract;
 use super::hash::Hash32;
 use super::kept::{Kept, Packed, Run};
@@ -24,13 +22,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     index: u64,
-    holds: usize,
     receipts: usize,
 }
 
 impl Marks {
     pub(super) fn of(state: &State) -> Self {
-        Self { index: state.next_index, holds: state.accounts.resolved.len(), receipts: state.receipts.len() }
+        Self { index: state.next_index, receipts: state.receipts.len() }
     }
 }
 
@@ -38,18 +35,15 @@ impl Marks {
 #[derive(Debug)]
 pub(super) struct News {
     ended: Vec<Arc<Packed>>,
-    holds: Vec<(Arc<str>, Resolution)>,
     receipts: Vec<Hash32>,
     seen: Vec<Record>,
 }
 
 impl News {
     pub(super) fn since(marks: &Marks, state: &State) -> Self {
-        let holds = state.accounts.resolved.since(marks.holds);
         Self {
             ended: state.contracts.ended_since(marks.index).cloned().collect(),
-            holds: holds.map(|(name, how)| (name.clone(), *how)).collect(),
-            receipts: state.receipts.since(marks.receipts).map(|(receipt, ())| *receipt).collect(),
+            receipts: state.receipts.since(marks.receipts).to_vec(),
             seen: state.seen.since(marks.index).collect(),
         }
     }
@@ -60,19 +54,11 @@ impl News {
         for packed in &self.ended {
             out.put(&[&[1], &packed.id.0, &be(packed.index), &len(packed.json()), packed.json()]);
         }
-        for (name, how) in &self.holds {
-            let (kind, credits) = match how {
-                Resolution::Posted(credits) => (0, *credits),
-                Resolution::Voided => (1, 0),
-                Resolution::TimedOut => (2, 0),
-            };
-            out.put(&[&[2], &len(name.as_bytes()), name.as_bytes(), &[kind], &be(credits)]);
-        }
         for receipt in &self.receipts {
-            out.put(&[&[3], &receipt.0]);
+            out.put(&[&[2], &receipt.0]);
         }
         for (index, forget_ms, payload) in &self.seen {
-            out.put(&[&[4], &be(*index), &be(*forget_ms), &payload.0]);
+            out.put(&[&[3], &be(*index), &be(*forget_ms), &payload.0]);
         }
         out.full.extend(Some(out.last).filter(|last| !last.is_empty()));
         out.full
@@ -117,7 +103,6 @@ fn len(bytes: &[u8]) -> [u8; 8] {
 enum One {
     Open(Range<usize>),
     Ended(Packed),
-    Hold(Arc<str>, Resolution),
     Receipt(Hash32),
     Seen(Record),
 }
@@ -132,8 +117,7 @@ pub(super) fn join(state: &mut State, files: Vec<Vec<u8>>) -> Result<(), Snapsho
         for one in records {
             match one {
                 One::Ended(packed) => state.contracts.join(Kept::Ended(Arc::new(packed))),
-                One::Hold(name, how) => state.accounts.resolved.insert(name, how),
-                One::Receipt(receipt) => state.receipts.insert(receipt, ()),
+                One::Receipt(receipt) => state.receipts.insert(receipt),
                 One::Seen(record) => seen.push(record),
                 One::Open(_) => {}
             }
@@ -213,18 +197,8 @@ impl<'a> Reader<'a> {
                 let (id, index) = (Hash32(self.chunk()?), self.number()?);
                 One::Ended(Packed::new(id, index, Run::new(file.clone(), self.range()?)))
             }
-            [2] => {
-                let name =
-                    std::str::from_utf8(self.run()?).map_err(|_| SnapshotError::Damaged("a name is not UTF-8"))?;
-                let how = match (self.chunk()?, self.number()?) {
-                    ([0], credits) => Resolution::Posted(credits),
-                    ([1], _) => Resolution::Voided,
-                    _ => Resolution::TimedOut,
-                };
-                One::Hold(name.into(), how)
-            }
-            [3] => One::Receipt(Hash32(self.chunk()?)),
-            [4] => One::Seen((self.number()?, self.number()?, Hash32(self.chunk()?))),
+            [2] => One::Receipt(Hash32(self.chunk()?)),
+            [3] => One::Seen((self.number()?, self.number()?, Hash32(self.chunk()?))),
             _ => return Err(SnapshotError::Damaged("it holds something unknown")),
         })
     }

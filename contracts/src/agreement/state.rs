@@ -43,7 +43,7 @@ pub struct State {
     pub(super) signers: BTreeMap<String, Signer>,
     pub(super) tls: BTreeMap<PublicKey, PartyId>,
     pub(super) invites: BTreeSet<Hash32>,
-    pub(super) receipts: Grown<Hash32, ()>,
+    pub(super) receipts: Grown<Hash32>,
     pub(super) datasets: BTreeMap<String, Dataset>,
     pub(super) algorithms: BTreeMap<Hash32, AlgorithmRecord>,
     pub(super) computes: BTreeMap<Hash32, ComputeRecord>,
@@ -312,7 +312,7 @@ impl State {
             }
             Change::Party(party) => self.commit_party(*party),
             Change::Invite(hash) => _ = self.invites.insert(hash),
-            Change::Receipt(hash) => self.receipts.insert(hash, ()),
+            Change::Receipt(hash) => self.receipts.insert(hash),
             Change::Policy(policy) => self.policy = Some(policy),
             Change::Frozen(frozen) => self.frozen = frozen,
             Change::Dataset(d) => _ = self.datasets.insert(super::contract::dataset_key(&d.owner, &d.offer.name), *d),

@@ -209,7 +209,7 @@ impl State {
             computes: self.computes.clone(),
             contracts: self.contracts.without_any(),
             budgets: self.budgets.clone(),
-            accounts: self.accounts.without_resolved(),
+            accounts: self.accounts.clone(),
         }
     }
 

@@ -12,7 +12,7 @@ use super::steps_agree::Money;
 
 impl Step<'_> {
     fn new_receipt(&self, receipt: super::hash::Hash32) -> Result<Change, Reason> {
-        if self.state.receipts.contains_key(&receipt) {
+        if self.state.receipts.contains(&receipt) {
             return mismatch(format!("the outside receipt {receipt} was booked already"));
         }
         Ok(Change::Receipt(receipt))

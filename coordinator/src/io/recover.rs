@@ -1,12 +1,14 @@
 //! Taking up the log at a start: from the snapshot, or from the first entry.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use leben_contracts::agreement::Recorded;
 use leben_contracts::agreement::snapshot::Snapshots;
 use leben_contracts::agreement::state::State;
+use leben_contracts::ledger::entry::Entry;
 use leben_contracts::ledger::follow::Follower;
 use leben_contracts::ledger::merkle::Hash;
 use leben_contracts::ledger::note::{KeyType, Note, NoteSigner, VerifierKey};
@@ -22,10 +24,13 @@ use super::door::Door;
 use super::fatal::Fatal;
 use super::ledger::{Callers, Final, no_policy};
 use super::metrics::Metrics;
-use super::sequence::{REPLAY_STEP, Sequence, broken};
+use super::sequence::{Sequence, broken};
 use crate::drift;
 use crate::finality::Finality;
 use crate::roll_call::RollCall;
+
+/// Entries replayed at a time.
+const STEP: u64 = 512;
 
 /// The log, replayed.
 struct Replayed {
@@ -68,12 +73,15 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
     // A snapshot is only made of what is final.
     let is_final = taken_up == published || store.final_turn().map_err(broken)? >= published;
     let mut follower = Follower::resume(origin, taken_up, certain.now_ms(), Recorded::new(certain.clone()));
-    let mut from = taken_up;
+    let prepared = |range: Range<u64>, keys: &State| {
+        Ok::<_, Fatal>(prepare::entries(&reader.entries(range, size).map_err(broken)?, keys))
+    };
+    let (mut from, step) = (taken_up, |from: u64| from..size.min(from + STEP));
+    let mut next = prepared(step(from), &certain)?;
     while from < size {
-        let to = size.min(from + REPLAY_STEP);
-        let leaves = reader.entries(from..to, size).map_err(broken)?;
-        for (index, entry) in (from..).zip(prepare::entries(&leaves, follower.replay())) {
-            let entry = entry.map_err(broken)?;
+        let here = step(from);
+        from = here.end;
+        let mut take = |index: u64, entry: Entry| {
             follower.apply(&entry).map_err(broken)?;
             let turn = turns.step(&entry.action().kind, || follower.replay().state().witness_policy());
             if index + 1 >= published
@@ -85,19 +93,26 @@ fn replay(store: &LogStore, origin: &str, published: u64) -> Result<Replayed, Fa
             if index + 1 == published {
                 policy = turns.policy().cloned();
             }
-            let Some(turn) = turn else { continue };
+            let Some(turn) = turn else { return Ok(()) };
             if index + 1 == published {
                 before = turn.old.filter(|_| !is_final);
             } else if index >= published {
                 let root = reader.root_at(index + 1, size).map_err(broken)?;
                 points.push_back(TurnPoint { size: index + 1, root, policy: turn.new });
             }
-        }
+            Ok::<_, Fatal>(())
+        };
+        // While these are taken in their order, the signatures of the next are verified.
+        let (taken, ahead) = rayon::join(
+            || here.zip(next).try_for_each(|(index, entry)| take(index, entry.map_err(broken)?)),
+            || prepared(step(from), &certain),
+        );
+        taken?;
+        next = ahead?;
         // Those whom that turn sends away have to say that they hold it, and are let in by the keys of before it.
         while let Some(applied) = follower.replay_mut().take(published - u64::from(before.is_some())) {
             certain.follow(applied).map_err(broken)?;
         }
-        from = to;
     }
     Ok(Replayed { follower, certain, snapshots, policies, is_final, policy, before, points })
 }

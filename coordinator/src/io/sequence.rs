@@ -27,8 +27,8 @@ use super::ledger::{Appended, Callers, Command, Ledger, Waiter, no_policy, own_n
 use super::metrics::Metrics;
 use crate::finality::{Action, Finality};
 
-/// Entries replayed at a time when a log is taken up.
-pub(super) const REPLAY_STEP: u64 = 4096;
+/// Entries read at a time for a witness.
+const ASK_STEP: u64 = 256;
 
 /// Commands taken before something is committed and carried out: reports come from peers, and must not keep appends waiting.
 const TAKEN_MAX: usize = 1024;
@@ -238,7 +238,7 @@ impl Sequence {
         };
         let mut first_index = entries.start;
         while first_index < to {
-            let upto = to.min(first_index + REPLAY_STEP.min(256));
+            let upto = to.min(first_index + ASK_STEP);
             for leaves in frames(reader.entries(first_index..upto, size).map_err(broken)?) {
                 let count = leaves.len() as u64;
                 self.order(party, Order::Entries { first_index, leaves });

@@ -121,7 +121,9 @@ pub fn read_at_most(path: &Path, bytes_max: usize) -> Result<Vec<u8>, StoreError
 pub fn read_if_there(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(file) = unless_absent(File::open(path)).map_err(failed("open", path))? else { return Ok(None) };
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
+    let len = file.metadata().map_err(failed("read", path))?.len();
+    // One more, so that the end is seen without growing.
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(bytes_max).min(bytes_max).saturating_add(1));
     file.take(limit).read_to_end(&mut bytes).map_err(failed("read", path))?;
     if bytes.len() > bytes_max {
         let why = format!("it is longer than the {bytes_max} bytes it can have");
