@@ -350,6 +350,10 @@ pub struct Wanted {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Verification needs no network, so it gets nothing that could open one.
+    if let Command::Verify(args) = &cli.command {
+        return ended(command::run_verify(args));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -357,8 +361,12 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // The demo and verification run on this thread: neither may stop the runtime's timers.
-    match command::run(cli, &runtime) {
+    // The demo runs on this thread: it may not stop the runtime's timers.
+    ended(command::run(cli, &runtime))
+}
+
+fn ended(result: Result<ExitCode, Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("leben: {error}");

@@ -98,6 +98,14 @@ fn proofs(dir: &Path) -> Result<Vec<(String, ForkEvidence)>, DiskError> {
     Ok(found)
 }
 
+/// A mistyped folder must not read as if no fork had been seen.
+fn is_agents(folder: &Path) -> Result<(), String> {
+    match folder_of(folder).is_dir() {
+        true => Ok(()),
+        false => Err(format!("no agent has run in {} yet, so there is no evidence; see --dir", folder.display())),
+    }
+}
+
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
@@ -118,6 +126,7 @@ pub struct Listed {
 /// # Errors
 /// In words.
 pub fn list(folder: &Path) -> Result<Vec<Listed>, String> {
+    is_agents(folder)?;
     // Names and keys as this hospital's own copy has them; without it the lines' own words are shown as such.
     let policy = LogReader::new(&folder.join("mirror/public")).policy().ok().flatten();
     let mut listed = Vec::new();
@@ -186,6 +195,7 @@ pub fn export(folder: &Path, target: &Path) -> Result<String, String> {
 /// # Errors
 /// In words.
 pub fn clear(folder: &Path, looked: bool, now_ms: u64) -> Result<String, String> {
+    is_agents(folder)?;
     let mut names: Vec<String> =
         uncleared(folder).map_err(|error| error.to_string())?.into_iter().map(|(name, _)| name).collect();
     names.extend(halts(folder).map_err(|error| error.to_string())?.into_iter().map(|(name, _)| name));

@@ -88,7 +88,7 @@ fn freshness(max_age: Option<&str>) -> Result<Option<(u64, u64)>, VerifyError> {
     Ok(Some((crate::io::now_ms(), age_ms)))
 }
 
-fn run_verify(args: &VerifyArgs) -> Ended {
+pub(super) fn run_verify(args: &VerifyArgs) -> Ended {
     let bar = Counting::new();
     let verified = freshness(args.max_age.as_deref()).and_then(|freshness| {
         let wish =
