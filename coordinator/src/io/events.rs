@@ -11,8 +11,9 @@ use super::spool::UploadId;
 use crate::model::Model;
 use crate::round::Wanted;
 
-/// Orders that may wait for one worker; a worker that lets more pile up has stopped reading.
-const ORDERS_MAX: usize = 1024;
+/// Orders that may wait for one worker; a worker that lets more pile up has stopped reading. A new one is shown the certificates of all
+/// turns at once.
+const ORDERS_MAX: usize = 8192;
 
 /// Orders to one worker's link.
 #[derive(Clone)]
