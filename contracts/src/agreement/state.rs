@@ -69,6 +69,8 @@ pub struct PolicyRecord {
     /// How many they were when a quorum of those before last agreed to them, or the coordinator founded them. Revocations since then
     /// have made them fewer.
     pub agreed: u32,
+    /// A quorum has let somebody go: from then on nobody joins unasked, however few are left, or the coordinator would bring them back.
+    pub closed: bool,
     /// Index of the entry.
     pub since_index: u64,
 }
@@ -80,7 +82,7 @@ impl PolicyRecord {
     /// How many validators the coordinator may still add without asking those in force.
     #[must_use]
     pub fn room(&self) -> usize {
-        match usize::try_from(self.agreed) == Ok(self.validators.len()) {
+        match !self.closed && usize::try_from(self.agreed) == Ok(self.validators.len()) {
             true => FOUNDERS.saturating_sub(self.validators.len()),
             // Some were revoked: whoever comes in their place is not of those who founded it.
             false => 0,

@@ -146,7 +146,7 @@ impl Step<'_> {
             ));
         }
         let quorum = u32::try_from(quorum(validators.len())).map_err(|e| Reason::Internal(e.to_string()))?;
-        Ok(Some(Change::Policy(PolicyRecord { validators, quorum, agreed: policy.agreed, since_index: self.index })))
+        Ok(Some(Change::Policy(PolicyRecord { validators, quorum, since_index: self.index, ..policy.clone() })))
     }
 
     /// Its offers go: nobody could sign a contract about them.

@@ -8,7 +8,8 @@ use super::step::Step;
 use std::collections::BTreeSet;
 
 const ADMINS_MAX: usize = 64;
-const VALIDATORS_MAX: usize = 256;
+/// With more of them a quorum's signatures and the actor's would not fit one action, and nobody could change or hand over anything.
+const VALIDATORS_MAX: usize = 94;
 /// The coordinator also joins parts and offers the built-in algorithms.
 const COORDINATOR_ROLES: [Role; 4] =
     [Role::AlgorithmProvider, Role::ComputeProvider, Role::Integrator, Role::Coordinator];
@@ -130,7 +131,10 @@ impl Step<'_> {
         }
         let agreed = self.agreed(body, u32::try_from(n).map_err(|e| Reason::Internal(e.to_string()))?)?;
         let (validators, quorum) = (body.validators.clone(), body.quorum);
-        Ok(vec![Change::Policy(PolicyRecord { validators, quorum, agreed, since_index: self.index })])
+        let before = self.state.policy.as_ref();
+        let drops = |before: &PolicyRecord| before.validators.iter().any(|validator| !validators.contains(validator));
+        let closed = before.is_some_and(|before| before.closed || drops(before));
+        Ok(vec![Change::Policy(PolicyRecord { validators, quorum, agreed, closed, since_index: self.index })])
     }
 
     /// Whether those in force agree, where they have to: otherwise who has the coordinator's keys alone replaces or outnumbers those who

@@ -209,3 +209,17 @@ fn no_step_leaves_a_ledger_that_nobody_could_cosign() {
     assert!(!without(&|period| period.until_index = Some(9)));
     assert!(!founded(&[]).state.leaves_a_policy(&[super::state::Change::Policy(w.state.policy().unwrap().clone())]));
 }
+
+#[test]
+fn whom_a_quorum_has_let_go_nobody_brings_back_unasked() {
+    for count in 2..=4 {
+        let mut w = founded(&ALL);
+        w.act("coord", None, change(&set_of(&ALL[..count]))).unwrap();
+        let signers = [&["coord"], &ALL[..count]].concat();
+        w.signed("coord", None, change(&set_of(&ALL[..count - 1])), &signers).unwrap();
+        let back = change(&set_of(&ALL[..count]));
+        assert!(w.act("coord", None, back.clone()).is_err(), "{count}");
+        assert_eq!(w.state.policy().unwrap().room(), 0);
+        w.signed("coord", None, back, &signers).unwrap();
+    }
+}
