@@ -116,7 +116,8 @@ enum What {
     Audit,
     /// Prints the annotated default configuration.
     Config,
-    /// Shows and clears what proves that the ledger has forked. While there is such a proof, the agent signs nothing.
+    /// Shows and clears why this agent signs nothing: proofs that the ledger has forked, an entry that breaks the rules, a cosignature of its
+    /// own that its folder does not remember.
     Evidence {
         /// What to do.
         #[command(subcommand)]
@@ -149,7 +150,7 @@ enum EvidenceCommand {
         /// Its name.
         name: String,
     },
-    /// Copies all of them, for others to check with `leben verify`.
+    /// Copies all of them; others check the proofs of a fork with `leben verify`.
     Export {
         /// The new folder.
         target: PathBuf,

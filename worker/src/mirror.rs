@@ -1,9 +1,10 @@
 //! This hospital's own copy of the ledger, as witness and validator.
 //!
 //! Entries pass two lines. **Validated**: this node recomputed the root from the entries, replayed the state machine and
-//! cosigned. **Certified**: the quorum that the ledger itself names cosigned too; only this is final, and jobs look at
+//! cosigned (or, taking up a lost copy, had signed for more before). **Certified**: the quorum that the ledger itself names cosigned too; only this is final, and jobs look at
 //! nothing else. A change of the quorum needs the old one and the new one, each time it changes, so a coordinator cannot
-//! vote itself a new quorum. A fork, or an entry that breaks the rules, halts this node's signing until a person has looked.
+//! vote itself a new quorum. A fork, an entry that breaks the rules, or a cosignature of its own that its folder does not
+//! remember halts this node's signing until a person has looked.
 
 mod certify;
 mod concerned;
@@ -285,7 +286,7 @@ impl Mirror {
         if checkpoint.size <= self.certified_size() {
             return Ok(Published::Known(checkpoint.size));
         }
-        if checkpoint.size > self.size() {
+        if checkpoint.size > self.size() || self.is_below_record() {
             return Ok(self.hold_early(checkpoint.size, note));
         }
         self.certify(&checkpoint, note).map(|certified| Published::New(Box::new(certified)))
@@ -293,6 +294,9 @@ impl Mirror {
 
     /// The next certificate that came before its entries and can be looked at now.
     pub fn poll_early(&mut self) -> Option<Result<Published, Refusal>> {
+        if self.is_below_record() {
+            return None;
+        }
         let due = self.early.first_entry().filter(|early| early.key().0 <= self.validator.next_index())?;
         let note = due.remove().to_string();
         Some(self.handle_publish(note.as_bytes()))

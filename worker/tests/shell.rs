@@ -182,15 +182,6 @@ fn a_job_that_is_still_written_to_is_forgotten_without_an_error_and_then_for_goo
     });
     store.forget_job(&[1; 32]).unwrap();
     assert!(store.jobs().unwrap().is_empty());
-    // An older agent was killed while it made the file.
-    let seed = folder.path().join(format!("jobs/{}/seed", "05".repeat(32)));
-    std::fs::create_dir_all(seed.parent().unwrap()).unwrap();
-    std::fs::write(&seed, "").unwrap();
-    std::fs::set_permissions(&seed, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    assert!(store.jobs().unwrap()[&[5; 32]].seed.is_none());
-    store.store_seed(&[5; 32], &[6; 32]).unwrap();
-    assert_eq!(store.jobs().unwrap()[&[5; 32]].seed.as_deref(), Some(&[6; 32]));
-    store.forget_job(&[5; 32]).unwrap();
 }
 
 /// Run as a process of its own by the test below: stores journals and says so, until it is killed.

@@ -149,11 +149,11 @@ impl<R: Replay> Validator<R> {
             }
             parsed.push(entry);
         }
-        self.tree = tree;
-        self.leaves = leaves;
         for entry in &parsed {
             self.apply(entry)?;
         }
+        self.tree = tree;
+        self.leaves = leaves;
         Ok(())
     }
 

@@ -40,8 +40,13 @@ impl Agent {
 
     /// The copy has grown.
     fn look_at_early(&mut self, now_ms: u64) {
+        let mut grown = false;
         while let Some(early) = self.mirror.poll_early() {
-            self.certified(now_ms, early);
+            grown |= self.take_certified(now_ms, early);
+        }
+        // Once, at the last: what stood in between is past, and nothing is to be done about it.
+        if grown {
+            self.advance(now_ms);
         }
         self.compare_views();
     }
@@ -62,15 +67,25 @@ impl Agent {
     }
 
     pub(super) fn certified(&mut self, now_ms: u64, published: Result<Published, Refusal>) {
+        if self.take_certified(now_ms, published) {
+            self.advance(now_ms);
+        }
+    }
+
+    /// Whether more is certified now.
+    fn take_certified(&mut self, now_ms: u64, published: Result<Published, Refusal>) -> bool {
         match published {
-            Ok(Published::Early) => {}
-            Ok(Published::Known(size)) => self.actions.push_back(Action::Report(Report::Certified { size })),
+            Ok(Published::Early) => false,
+            Ok(Published::Known(size)) => {
+                self.actions.push_back(Action::Report(Report::Certified { size }));
+                false
+            }
             Ok(Published::New(certified)) => {
                 let size = certified.size;
                 let (note, turn, policy) = (certified.note, certified.turn, certified.policy);
                 self.actions.push_back(Action::StoreCertificate { note, turn, policy });
                 self.actions.push_back(Action::Report(Report::Certified { size }));
-                self.advance(now_ms);
+                true
             }
             Err(refusal) => {
                 self.actions.extend(self.mirror.take_evidence().map(Action::StoreEvidence));
@@ -80,6 +95,7 @@ impl Agent {
                     let words = "a certificate came before its entries and there was no room for it; over the next link it is shown again";
                     self.actions.push_back(Action::Unlink(Refusal::new(Reason::Ledger, words).to_reject()));
                 }
+                false
             }
         }
     }

@@ -157,7 +157,11 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>, String> {
 /// In words.
 pub fn list_text(folder: &Path) -> Result<String, String> {
     let text: String = list(folder)?.iter().map(|one| format!("{}  {}\n", one.name, one.what)).collect();
-    Ok(if text.is_empty() { "nothing: no fork has been seen\n".to_owned() } else { text })
+    Ok(if text.is_empty() {
+        "nothing: no fork has been seen, and nothing else has stopped this agent's signing\n".to_owned()
+    } else {
+        text
+    })
 }
 
 /// One file as it is.

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use self::copy::History;
 use super::clock::Clock;
 use super::config::Config;
+use super::evidence;
 use super::handle::{Options, run as run_agent};
 use super::join::Network;
 use super::keys::Keys;
@@ -317,7 +318,14 @@ pub async fn follow(folder: &Path, wish: Wish<'_>, address: &str, clock: Clock) 
         _ => "the agent goes on by itself if it runs",
     };
     remove(folder)?;
-    let said = format!("{dropped}following {} at {address}; {said}", body.coordinator.party);
+    let stopped =
+        evidence::halted(folder).map_err(words)?.is_some() || !evidence::uncleared(folder).map_err(words)?.is_empty();
+    let but = if stopped {
+        "\nBUT this hospital signs nothing yet: look at leben-worker evidence list, then leben-worker evidence clear"
+    } else {
+        ""
+    };
+    let said = format!("{dropped}following {} at {address}; {said}{but}", body.coordinator.party);
     Ok(match Config::load(folder).ok().and_then(|config| config.address) {
         Some(other) if other != address => format!("{said}\nBUT worker.toml says address = \"{other}\": change it"),
         _ => said,

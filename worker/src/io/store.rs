@@ -10,7 +10,8 @@
 //! jobs/<contract>/seed   secret of the job's keys, 0600;  journal.json;  state-<digest>, `states`;  rows-*, `work`;  result.json to look at
 //! approvals/<contract>.json   what people decided;  inbox/  what the command line asks for
 //! budget/<data set>.json      its privacy budget (`budgets.rs`)
-//! evidence/              why it stopped signing, until a person has looked: halt-*.txt; fork-*.json prove two histories (see `evidence`)
+//! evidence/              why it stopped signing, until a person has looked (see `evidence`): halt-*.txt; fork-*.json prove two histories;
+//!                        cleared-*/ was looked at; dropped-*.txt, see `handover`
 //! audit.ndjson           everything decided, refused, computed; each line names the one before
 //! status.json            what `leben-worker status` shows
 //! ```
@@ -24,6 +25,7 @@
 //! | `journal.json`, `rows-*` | no: two sums of one round could be told apart | no | the same | 114 bytes a round, removed at its end |
 //! | `budget/` | no: the data set takes no more jobs with a mechanism | no: seen by the ledger, the journals and its generation | whoever can write the folder | 300 bytes a job |
 //! | `approvals/` | yes: asked again | yes | the same | one file a contract |
+//! | `evidence/` | yes: the cause is found again; a cleared fork may stop it again | yes, the same | `fork-*` nobody (the log's signatures), the rest who can write the folder | the first of each |
 //! | `audit.ndjson` | no | seen by its chain | the same | about 200 bytes an event |
 
 mod jobs;

@@ -6,6 +6,12 @@ use super::{Mirror, NotCosigned};
 use crate::refusal::{Reason, Refusal};
 
 impl Mirror {
+    /// Whether this copy was lost and has not reached what was signed: until then nothing shows that it is the history which was signed, so
+    /// nothing in it is believed.
+    pub(super) fn is_below_record(&self) -> bool {
+        self.size() < self.signed_size()
+    }
+
     /// A step up to a checkpoint below the one signed last: nothing to cosign, and asked for as if nothing had been signed yet.
     pub(super) fn step_below(&self, body: &[u8]) -> Option<AddCheckpoint> {
         let below = self.size()..self.signed_size();
