@@ -4,7 +4,7 @@
 //!
 //! The core, handed bytes and time: [`plan`] (terms as work), [`facts`] (where the final ledger stands), [`roster`] (who is here),
 //! [`job`] (stage by stage), [`round`] (one file a phase), [`roll_call`], [`finality`], [`outside`] and [`relay`] (what the witnesses
-//! say, also to each other), [`drift`] (a clock behind the ledger), [`record`]
+//! say, also to each other), [`drift`] (a clock behind the ledger), [`schedule`] (what falls due on it), [`record`]
 //! (what is written and delivered), [`checkpoint`] and [`model`] (what a crash must leave), `progress` (what is shown). The shell, which owns
 //! sockets, disks and the clock: [`io`].
 

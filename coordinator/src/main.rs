@@ -35,7 +35,7 @@ enum Command {
         /// The first admin's party id.
         #[arg(long, default_value = "admin")]
         admin: String,
-        /// In place of a network whose log has signed two histories that were both certified: the proof (fork.json), which becomes part of the
+        /// In place of a network whose log has signed two histories that were both certified: the proof (handover.fork.json, or a hospital's evidence/fork-..json), which becomes part of the
         /// first entry. Takes an --origin of its own.
         #[arg(long, value_name = "FORK_EVIDENCE")]
         embed: Option<PathBuf>,
@@ -68,8 +68,9 @@ enum Command {
 
 #[derive(Subcommand)]
 enum HandoverCommand {
-    /// Verifies copies of the ledger, makes the new coordinator's keys, and drafts the Handover from the largest certificate among the
-    /// copies, for the hospitals to sign. Exit code 8: two copies prove a fork; the others are those of `leben verify`.
+    /// Verifies the copy of the ledger with the largest certificate, compares the others with it, makes the new coordinator's keys, and
+    /// drafts the Handover from there, for the hospitals to sign. Exit code 8: two copies prove a fork; where a copy does not verify,
+    /// those of `leben verify`; anything else 1.
     Prepare {
         /// A copy of the ledger: a frozen hospital's folder, its mirror/public, or an export. Once for each; as many as there are.
         #[arg(long, value_name = "DIR", required = true)]

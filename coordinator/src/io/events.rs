@@ -1,6 +1,7 @@
 //! What the streams tell the jobs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use leben_protocol::frame::{ContractId, JobReport, Order, Progress, UploadTrailer};
 use leben_protocol::reject::Reject;
@@ -14,12 +15,22 @@ use crate::round::Wanted;
 /// Orders that may wait for one worker; a worker that lets more pile up has stopped reading. A new one is shown the certificates of all
 /// turns at once.
 const ORDERS_MAX: usize = 8192;
+/// Bytes of entries that may wait for one worker: twice the largest step that a witness is asked for.
+const ORDERS_BYTES_MAX: usize = 256 << 20;
 
 /// Orders to one worker's link.
 #[derive(Clone)]
 pub struct Orders {
     waiting: mpsc::Sender<Order>,
+    bytes: Arc<AtomicUsize>,
     cut: Arc<Notify>,
+}
+
+fn weight(order: &Order) -> usize {
+    match order {
+        Order::Entries { leaves, .. } => leaves.iter().map(Vec::len).sum(),
+        _ => 0,
+    }
 }
 
 impl Orders {
@@ -27,17 +38,29 @@ impl Orders {
     pub fn new() -> (Orders, mpsc::Receiver<Order>, Arc<Notify>) {
         let (waiting, orders) = mpsc::channel(ORDERS_MAX);
         let cut = Arc::new(Notify::new());
-        (Orders { waiting, cut: cut.clone() }, orders, cut)
+        (Orders { waiting, bytes: Arc::default(), cut: cut.clone() }, orders, cut)
     }
 
     /// Whether the order waits for the worker now. If it does not read, its link ends: it makes a new one, and is told everything anew.
     pub fn give(&self, party: &str, order: Order) -> bool {
-        let given = self.waiting.try_send(order);
+        let weight = weight(&order);
+        let fits = self.bytes.fetch_add(weight, Ordering::Relaxed).saturating_add(weight) <= ORDERS_BYTES_MAX;
+        let given = if fits { self.waiting.try_send(order) } else { Err(TrySendError::Full(order)) };
         if let Err(TrySendError::Full(_)) = given {
             tracing::warn!(%party, "the worker does not take its orders; its link is cut");
-            self.cut.notify_one();
+            self.cut();
         }
         given.is_ok()
+    }
+
+    /// The order waits no more.
+    pub fn taken(&self, order: &Order) {
+        self.bytes.fetch_sub(weight(order), Ordering::Relaxed);
+    }
+
+    /// Ends the link.
+    pub fn cut(&self) {
+        self.cut.notify_one();
     }
 
     /// Whether both are the same link's.
@@ -132,5 +155,12 @@ mod tests {
         assert!(!held_elsewhere.give("aker", order()));
         cut.notified().await;
         assert!(waiting.recv().await.is_some() && orders.is_same(&held_elsewhere));
+
+        let (orders, mut waiting, cut) = Orders::new();
+        let entries = || Order::Entries { first_index: 0, leaves: vec![vec![0; ORDERS_BYTES_MAX / 2]] };
+        assert!(orders.give("aker", entries()) && orders.give("aker", entries()));
+        orders.taken(&waiting.recv().await.unwrap());
+        assert!(orders.give("aker", entries()) && !orders.give("aker", entries()));
+        cut.notified().await;
     }
 }

@@ -205,6 +205,8 @@ fn take_over(dir: &Path, chosen: Chosen, log_key: SigningKey, file: &ActionFile)
     let keys = [vec![log.clone()], chosen.state.log_vkeys()].concat();
     branch(&chosen.dir, &public, &private, &keys).map_err(start)?;
     let mut store = LogStore::open(&public, &private, &log).map_err(start)?;
+    // A quorum has signed that it goes on from here: nobody of before it has to say so as well.
+    store.remember_turn(chosen.checkpoint.size).map_err(start)?;
     let Chosen { checkpoint, state, .. } = chosen;
     let follower: Follower<State> = Follower::resume(&checkpoint.origin, checkpoint.size, state.now_ms(), state);
     let mut sequencer = Sequencer::new(signer, store.builder().map_err(start)?, follower).map_err(start)?;

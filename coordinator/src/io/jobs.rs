@@ -164,6 +164,9 @@ impl Jobs {
 
     /// Steps that are the coordinator's to take: arm, settle, expire, and the witnesses' policy.
     fn handle_due(&mut self, now: u64) -> Result<(), Fatal> {
+        if !self.ledger.is_certified() {
+            return Ok(());
+        }
         let linked: BTreeSet<String> = self.links.keys().cloned().collect();
         let ledger = self.ledger.clone();
         let operator = &self.operator;

@@ -174,6 +174,7 @@ impl Sequence {
             log,
             author,
             finality: finality.with_observers(observers),
+            final_size: if is_final { published } else { 0 },
             turns,
             callers,
             door,

@@ -41,6 +41,8 @@ pub(super) struct Sequence {
     pub(super) log: VerifierKey,
     pub(super) author: Author,
     pub(super) finality: Finality,
+    /// Entries that are final, and known to be where that has to be remembered.
+    pub(super) final_size: u64,
     /// Turns that are not final yet: each goes to the witnesses as a checkpoint of its own.
     pub(super) turns: VecDeque<TurnPoint>,
     pub(super) callers: Callers,
@@ -109,7 +111,9 @@ impl Sequence {
             }
             Command::Up { party, holds: (mirror_size, certified_size), seen, orders } => {
                 let signed_size = self.hear(&party, seen.as_ref())?;
-                self.callers.links.insert(party.clone(), orders);
+                if let Some(before) = self.callers.links.insert(party.clone(), orders) {
+                    before.cut();
+                }
                 self.finality.handle_up(&party, mirror_size, certified_size, signed_size);
                 self.let_in(&party, batch)?;
             }
@@ -165,7 +169,7 @@ impl Sequence {
                 Ok(index) if !pending.wait_final => {
                     let _ = pending.reply.send(Ok(Appended { index, proof: Vec::new() }));
                 }
-                Ok(index) if index < self.finality.final_size() => known.push((index, pending.reply)),
+                Ok(index) if index < self.final_size => known.push((index, pending.reply)),
                 Ok(index) => self.callers.waiters.push_back(Waiter { index, since_ms, reply: pending.reply }),
                 Err(refusal) => {
                     let reject = Reject::new(RejectCode::EntryRefused, refusal.to_string());
@@ -273,6 +277,7 @@ impl Sequence {
 
     /// Step 5: the entries are everybody's to build on, and those who waited are told.
     fn handle_final(&mut self, size: u64, ledger: &Ledger) -> Result<(), Fatal> {
+        self.final_size = size;
         let root = self.store.reader().root_at(size, self.store.size()).map_err(broken)?;
         ledger.update_final(|part| {
             while let Some(applied) = self.sequencer.state_mut().take(size) {

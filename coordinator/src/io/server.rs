@@ -180,7 +180,12 @@ async fn control(
         loop {
             tokio::select! {
                 order = waiting.recv() => match order {
-                    Some(order) => if let Err(error) = writer.send(&order).await { break Err(error) },
+                    Some(order) => {
+                        orders.taken(&order);
+                        if let Err(error) = writer.send(&order).await {
+                            break Err(error);
+                        }
+                    }
                     None => break Ok(()),
                 },
                 report = reader.recv::<Report>() => match report {

@@ -4,7 +4,8 @@
 //! coordinator.toml          the operator's settings
 //! keys/*.key                log, party, link, sealing; next/ and old/ of a rotation (see `rotation`)
 //! ledger/                   the published log (tlog-tiles); any web server may serve it
-//! state/                    what the ledger needs to restart: HEAD, staging, evidence
+//! state/                    what the ledger needs to restart, see `leben_contracts::ledger::store`; and index/, which can be rebuilt
+//! admin/                    the first admin's home, until it is moved elsewhere
 //! invites/<code hash>       lost: the newcomer asks again · rolled back: a code could work twice, which the ledger refuses
 //! jobs/<contract>/job.json  lost: the job ends as aborted · rolled back: hospitals refuse the used slots
 //! jobs/<contract>/<digest>  model states, public to the job's hospitals; grows with stages, not rounds; one that a crash damaged is
