@@ -26,5 +26,3 @@ cp -R "$from/tile" "$to/"
 if [ -d "$from/certificate" ]; then cp -R "$from/certificate" "$to/"; fi
 if [ -f "$new/policy" ]; then mv "$new/policy" "$to/policy"; fi
 mv "$new/checkpoint" "$to/checkpoint"
-# Earlier versions of this script could leave these.
-rm -f "$to/.checkpoint.seen" "$to/.policy.new"

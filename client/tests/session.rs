@@ -223,6 +223,7 @@ async fn tail_follows_the_coordinator_through_a_cut_link() {
         coordinator.world.lock().unwrap().act("admin", None, Heartbeat {});
         coordinator.publish();
     }
+    *coordinator.cut_after.lock().unwrap() = None;
     assert!(sync(&home, &Session::connect(&home).await.unwrap()).await.unwrap().size() > size as u64);
     task.abort();
 }

@@ -57,7 +57,7 @@ pub enum HandoverError {
     /// Two copies that are both certified contradict each other.
     #[error(
         "fork: the certificates of {} and {} contradict each other at {size} entries: the log has signed two histories, and both were \
-         cosigned by a quorum. Neither can go on; found a new network whose first document names both",
+         cosigned by a quorum. Neither can go on; begin a new network whose first entry holds the proof (leben-coordinator init --embed)",
         one.display(), other.display()
     )]
     Fork {

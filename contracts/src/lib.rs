@@ -18,8 +18,9 @@
 //! **After a coordinator** (`handover`, feature `fs`). Which certificate is the largest, whether two of them contradict each other, and
 //! whether a Handover goes on from a given history.
 //!
-//! Reading order: `ledger/canonical.rs`, `action.rs`, `entry.rs`, `action_file.rs`, `merkle.rs`, `tile.rs`, `builder.rs`, `note.rs`,
-//! `checkpoint.rs`, `policy.rs`, `proof.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`, `validator.rs`, `store/`, then `agreement/`, then `verify.rs`, `handover.rs`.
+//! Reading order: `ledger/canonical.rs`, `key.rs`, `action.rs`, `entry.rs`, `signed.rs`, `action_file.rs`, `merkle.rs`, `tile.rs`,
+//! `builder.rs`, `note.rs`, `checkpoint.rs`, `policy.rs`, `proof.rs`, `prepare.rs`, `follow.rs`, `sequencer.rs`, `witness.rs`,
+//! `add_checkpoint.rs`, `validator.rs`, `turn.rs`, `evidence.rs`, `keyfile.rs`, `keyring.rs`, `store/`, then `agreement/`, then `verify.rs`, `handover.rs`.
 
 pub mod agreement;
 #[cfg(feature = "fs")]

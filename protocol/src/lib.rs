@@ -12,6 +12,7 @@
 //!
 //! Read in this order: [`limits`] (every bound), [`frame`] (every message), [`codec`] and [`wire`] (the only way to
 //! bytes, and who may take it), [`reject`] (what a peer is told), [`invite`] and [`key`] (what a person pastes and reads), [`backoff`],
+//! `leaves` (many byte strings in one frame),
 //! then, with the feature `quic`, `quic` (mutual TLS by ed25519 keys, framed streams, chunked transfer); with the
 //! feature `http`, `http` (one question to a witness or a mirror nobody here wrote).
 //!

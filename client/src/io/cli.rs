@@ -193,7 +193,7 @@ pub enum DraftCommand {
     /// Stop the ledger, before it is handed over: nothing but a Handover is recorded from then on. A quorum of the hospitals signs, and
     /// this party.
     Freeze(Drafted),
-    /// Which hospitals cosign the ledger, beyond the first few: others join them, or some leave. A quorum of those in force signs, and this
+    /// Which hospitals cosign the ledger, beyond the first four: others join them, or some leave. A quorum of those in force signs, and this
     /// admin.
     PolicyChange {
         /// A hospital that is to cosign. Once for each.

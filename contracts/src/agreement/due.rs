@@ -1,6 +1,6 @@
 //! What the coordinator has to do next, and how anybody writes the next action: pure functions of the state.
 
-use super::body::{AcceptResult, Body, BodyError, Expire, Fund, Kind, Member, RoundFreeze};
+use super::body::{AcceptResult, Body, BodyError, Expire, Fund, Member, RoundFreeze};
 use super::contract::Contract;
 use super::hash::{ContractId, Hash32};
 use super::party::{PartyId, Role};
@@ -127,12 +127,6 @@ impl Contract {
         let price = &self.terms.price;
         let amount = price.total_credits.saturating_add(price.deposit);
         (self.funding.is_none() && amount > 0).then_some(Fund { amount })
-    }
-
-    /// What a party can still do about this contract in its present phase, by kind; for prompts, not for permission.
-    #[must_use]
-    pub fn open_kinds(&self) -> Vec<Kind> {
-        super::table::RULES.iter().filter(|rule| rule.from.contains(&self.phase)).map(|rule| rule.kind).collect()
     }
 
     /// The hash that `prev` of the next sequential step names.

@@ -11,7 +11,7 @@
 //! knows a clock: deadlines are compared with an entry's own sequenced time.
 //!
 //! Reading order: `party.rs`, `terms.rs`, `terms_check.rs`, `terms_text.rs`, `stage_graph.rs`, `purpose.rs`, `body.rs`, `written.rs`, `table.rs`,
-//! `contract.rs`, `kept.rs`, `seen.rs`, `grown.rs`, `state.rs`, `recorded.rs`, `snapshot.rs`, `snapshot_part.rs`, `snapshot_files.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
+//! `contract.rs`, `kept.rs`, `seen.rs`, `grown.rs`, `state.rs`, `state_view.rs`, `recorded.rs`, `snapshot.rs`, `snapshot_part.rs`, `snapshot_files.rs`, `step.rs`, then the `steps_*.rs`, `accounts.rs`, `settlement.rs`, `due.rs`,
 //! `action_text.rs`.
 
 pub mod accounts;

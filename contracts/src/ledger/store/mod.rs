@@ -5,6 +5,8 @@
 //! state/   HEAD                               signed checkpoint of the last committed batch: the truth
 //!          staging/<size>                     the batch in flight, whole
 //!          snapshot  snapshot.parts/          the replay up to some entry, see [`crate::agreement::snapshot`]
+//!          turn                               how far turns are known to be final, see `certificate.rs`
+//!          evidence/                          checkpoints by this log's key that do not fit this folder
 //!          log-keys                           keys that the log had before a Handover, see `keys.rs`
 //!          lock                               held while a process works on this folder
 //! ```
