@@ -4,7 +4,7 @@
 //! with the machine and the commit in it. `benches/README.md` says what each key means and how it is measured.
 //!
 //! [`machine`] reads what the operating system knows of a process, [`child`] runs one side of a comparison in a process of its
-//! own, by starting this very program again under a hidden name; [`line`] is one line of figures. The comparisons:
+//! own, by starting this very program again under a hidden name; [`mod@line`] is one line of figures. The comparisons:
 //!
 //! * [`round`]: whole rounds over QUIC on loopback, protected and plain.
 //! * [`secure_sum`]: what protecting a vector costs a hospital and the coordinator, beside Flower's primitives.
